@@ -1,0 +1,5 @@
+//! The one binary, `regency`: a file per command.
+
+fn main() -> anyhow::Result<()> {
+    anyhow::bail!("usage: regency <command>")
+}

@@ -1,0 +1,86 @@
+//! Everything that goes into the core.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::{InstanceId, ReplicaId, Signature};
+use crate::message::{BundleProof, Message, Request, Statement};
+
+/// Something whose signatures the shell has checked: the core relies on it.
+///
+/// Of a [`Message`]: every client signature in its bodies and every replica signature in it verifies, under the
+/// key that the view has for the signer; a message with one that does not is dropped and counted by the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    /// Declares that all signatures in `checked` verify. Only the shell's verifier calls this.
+    #[must_use]
+    pub fn vouch(checked: T) -> Self {
+        Self(checked)
+    }
+
+    /// What was verified.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> std::ops::Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A request that came from its client: over the client's own authenticated channel, and, where it has a proof,
+/// under the client's signature too.
+#[derive(Clone, Debug)]
+pub struct ClientRequest {
+    /// The request; its client is the channel's.
+    pub request: Arc<Request>,
+    /// The verified signature over its bundle; `None` if there was none.
+    pub proof: Option<Arc<BundleProof>>,
+    /// Whether the client wants the result whole.
+    pub whole_result: bool,
+}
+
+/// What the shell tells the core.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A message came over the authenticated channel of another member.
+    Message {
+        /// The member.
+        from: ReplicaId,
+        /// What it sent.
+        message: Verified<Message>,
+    },
+    /// A request came from its client.
+    Request(Verified<ClientRequest>),
+    /// There is a channel to this member (again).
+    Connected(ReplicaId),
+    /// There is no channel to this member any more.
+    Disconnected(ReplicaId),
+    /// The service has executed the operations of a delivery: one result for each, in order.
+    Executed {
+        /// The delivery's instance.
+        instance: InstanceId,
+        /// The results.
+        results: Vec<Bytes>,
+    },
+    /// The statement of an [`Action::Sign`](crate::action::Action::Sign) has been signed with this replica's key.
+    Signed {
+        /// The statement.
+        statement: Statement,
+        /// The signature.
+        signature: Signature,
+    },
+    /// Nothing else is at hand just now: time to propose what has gathered. Must follow any other event, at
+    /// the latest after a bounded batch of them.
+    InputDrained,
+    /// The time that `next_deadline` named has come.
+    Tick,
+}

@@ -1,0 +1,18 @@
+//! The deterministic core of Regency: it decides, and does nothing else.
+//!
+//! No clock, no I/O, no randomness, no threads, no locks. A [`Replica`](replica::Replica) takes
+//! [`Event`](event::Event)s with the time at which they happen and returns [`Action`](action::Action)s; the
+//! same events give the same actions, byte for byte, on every machine. What the rules say, by number, is in
+//! `docs/protocol.md`; code cites them as `[WRITE-2]`.
+#![forbid(unsafe_code)]
+
+pub mod action;
+pub mod digest;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod mutants;
+mod request;
+pub mod time;
+pub mod view;

@@ -1,0 +1,9 @@
+//! Byzantine fault-tolerant state machine replication.
+//!
+//! Implement [`Service`], run it on `n` machines, call it through a client.
+
+pub mod service;
+
+pub use bytes::Bytes;
+pub use regency_protocol as protocol;
+pub use service::{Context, Operation, Service, Validator};
