@@ -5,6 +5,16 @@
 //! same events give the same actions, byte for byte, on every machine. What the rules say, by number, is in
 //! `docs/protocol.md`; code cites them as `[WRITE-2]`.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::float_arithmetic
+    )
+)]
 
 pub mod action;
 pub mod digest;

@@ -252,6 +252,7 @@ impl View {
 
     /// `members[(view + regency) mod n]`.
     #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "rank < n, and a view has at least one member")]
     pub fn leader_of(&self, regency: Regency) -> ReplicaId {
         let n = self.members.len() as u128;
         let rank = (u128::from(self.id.0) + u128::from(regency.0)) % n;
