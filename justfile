@@ -1,0 +1,37 @@
+# Shortcuts only: every recipe is one `cargo xtask` call, so that nobody needs `just`.
+
+# List the recipes.
+default:
+    @just --list
+
+# Everything that .ci/run does.
+ci:
+    cargo xtask ci
+
+# File sizes, documentation, links, rules, purity.
+tidy:
+    cargo xtask tidy
+
+# The pure core built for a target without clock, threads and files.
+purity:
+    cargo xtask purity
+
+# Tests that need other programs: redis-cli, redis-benchmark, redis-server, Python.
+external:
+    cargo xtask external
+
+# 20,000 fixed seeds, some of them twice, and every mutant.
+sim-smoke:
+    cargo xtask sim-smoke
+
+# Short benchmark runs; checks the JSON.
+bench-smoke:
+    cargo xtask bench-smoke
+
+# The commands of the README, in an empty directory.
+readme:
+    cargo xtask readme
+
+# Fuzz one target (all of them without a name) for some seconds.
+fuzz target="all" seconds="60":
+    cargo xtask fuzz {{target}} {{seconds}}
