@@ -24,5 +24,6 @@ pub mod limits;
 pub mod message;
 pub mod mutants;
 mod request;
+mod sessions;
 pub mod time;
 pub mod view;

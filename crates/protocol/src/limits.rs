@@ -16,8 +16,8 @@ pub const BUNDLE_REQUESTS_MAX: usize = 256;
 pub const REPLIES_MAX: usize = 4096;
 /// Digests asked for, or bodies answered, in one message.
 pub const FETCH_MAX: usize = 1024;
-/// DECIDED statements that one STATUS may draw.
-pub const DECIDED_PER_STATUS_MAX: u64 = 64;
+/// DECIDED statements that one STATUS may draw, and that are kept of one peer.
+pub const DECIDED_PER_STATUS_MAX: u64 = 512;
 /// Batches sent to one peer as the answer to its fetches within one `status_period`.
 pub const FETCH_ANSWERS_PER_PERIOD_MAX: usize = 256;
 /// Results up to this size are sent whole by every replica.
@@ -50,6 +50,8 @@ pub struct Settings {
     pub result_bytes_max: usize,
     /// Sequences above the floor that a session may use: `W` of REQ-4.
     pub session_window: u64,
+    /// Bytes of results kept for one session; beyond it the lowest sequences lose theirs.
+    pub session_result_bytes_max: usize,
     /// Open sessions, of all clients.
     pub sessions_max: usize,
     /// Open sessions of one client.
@@ -78,14 +80,15 @@ impl Default for Settings {
             chain_interval: 64,
             chain_period: Duration::from_secs(1),
             status_period: Duration::from_millis(100),
-            max_clock_skew: Duration::from_secs(10),
+            max_clock_skew: Duration::from_secs(60),
             batch_requests_max: 1024,
             batch_bytes_max: 512 << 10,
             request_bytes_max: 256 << 10,
             result_bytes_max: 1 << 20,
             session_window: 64,
+            session_result_bytes_max: 4 << 20,
             sessions_max: 4096,
-            client_sessions_max: 4096,
+            client_sessions_max: 1024,
             pending_requests_max: 4096 * 64,
             client_pending_bytes_max: 64 << 20,
             session_idle: Duration::from_secs(3600),
@@ -157,6 +160,13 @@ impl Settings {
                 key: "result_bytes_max",
                 value: self.result_bytes_max.to_string(),
                 rule: format!("it must be at most {} (half of a frame)", CLIENT_FRAME_BYTES_MAX / 2),
+            });
+        }
+        if self.session_result_bytes_max < self.result_bytes_max {
+            return Err(SettingsError {
+                key: "session_result_bytes_max",
+                value: self.session_result_bytes_max.to_string(),
+                rule: format!("it must be at least {} (result_bytes_max)", self.result_bytes_max),
             });
         }
         at_least("session_window", self.session_window.into(), 1, "one request")?;

@@ -293,6 +293,8 @@ pub enum Refusal {
     Rejected,
     /// The result is larger than `result_bytes_max`; the operation was executed.
     ResultTooLarge,
+    /// The operation was executed; its result was dropped to make room for later ones of the session.
+    ResultDiscarded,
     /// Another request was executed under the same client, session and sequence [REQ-4].
     SequenceReused,
 }

@@ -1,0 +1,118 @@
+//! The decided suffix kept for stragglers, with the chain over it, bounded by instances and bytes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::digest;
+use crate::ids::{ClusterId, Digest, InstanceId};
+use crate::limits::Settings;
+use crate::message::{Batch, Request};
+use crate::time::Timestamp;
+
+/// One decided instance.
+#[derive(Clone, Debug)]
+pub(crate) struct DecidedBatch {
+    /// The batch.
+    pub(crate) batch: Arc<Batch>,
+    /// Its digest.
+    pub(crate) digest: Digest,
+    /// Its requests, in order.
+    pub(crate) requests: Vec<Arc<Request>>,
+    /// The chain up to and including it.
+    pub(crate) chain: Digest,
+}
+
+/// The decided instances up to the prefix, the oldest cut off.
+#[derive(Debug)]
+pub(crate) struct DecidedLog {
+    batches: VecDeque<DecidedBatch>,
+    bytes: usize,
+    prefix: InstanceId,
+    chain: Digest,
+    /// Ordered time of the last instance.
+    timestamp: Timestamp,
+}
+
+impl DecidedLog {
+    pub(crate) fn new(cluster: &ClusterId) -> Self {
+        Self {
+            batches: VecDeque::new(),
+            bytes: 0,
+            prefix: InstanceId(0),
+            chain: digest::chain_genesis(cluster),
+            timestamp: Timestamp(0),
+        }
+    }
+
+    /// Appends the instance after the prefix; returns its chain and its ordered time [PROPOSE-4].
+    pub(crate) fn push(
+        &mut self,
+        batch: Arc<Batch>,
+        digest: Digest,
+        requests: Vec<Arc<Request>>,
+        settings: &Settings,
+    ) -> (Digest, Timestamp) {
+        self.prefix = self.prefix.next();
+        self.chain = digest::chain_next(&self.chain, &digest);
+        self.timestamp = batch.timestamp.max(Timestamp(self.timestamp.0.saturating_add(1)));
+        self.bytes = self.bytes.saturating_add(weight(&requests));
+        self.batches.push_back(DecidedBatch { batch, digest, requests, chain: self.chain });
+        self.cut(settings);
+        (self.chain, self.timestamp)
+    }
+
+    /// The decided prefix.
+    pub(crate) fn prefix(&self) -> InstanceId {
+        self.prefix
+    }
+
+    /// The chain at the prefix.
+    pub(crate) fn chain(&self) -> Digest {
+        self.chain
+    }
+
+    /// Ordered time at the prefix.
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    /// The lowest instance that is still here; one above the prefix if there is none.
+    pub(crate) fn retained_from(&self) -> InstanceId {
+        InstanceId(self.prefix.0.saturating_sub(self.batches.len() as u64).saturating_add(1))
+    }
+
+    /// Bytes of the requests kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A decided instance that is still here.
+    pub(crate) fn get(&self, instance: InstanceId) -> Option<&DecidedBatch> {
+        let offset = instance.0.checked_sub(self.retained_from().0)?;
+        self.batches.get(usize::try_from(offset).ok()?)
+    }
+
+    /// The chain at `instance`, where it is known: the genesis chain at 0, if nothing was cut.
+    pub(crate) fn chain_at(&self, instance: InstanceId) -> Option<Digest> {
+        if instance == self.prefix {
+            return Some(self.chain);
+        }
+        self.get(instance).map(|decided| decided.chain)
+    }
+
+    fn cut(&mut self, settings: &Settings) {
+        while self.batches.len() as u64 > settings.retained_instances && self.bytes > settings.retained_bytes {
+            let Some(oldest) = self.batches.pop_front() else { return };
+            self.bytes = self.bytes.saturating_sub(weight(&oldest.requests));
+        }
+    }
+}
+
+/// What a batch's requests weigh, an estimate of their bookkeeping included.
+fn weight(requests: &[Arc<Request>]) -> usize {
+    /// Bytes of a parsed request with its digest in the batch and its shared pointer, or of a batch by itself.
+    const BOOKKEEPING_BYTES: usize = 256;
+    requests.iter().fold(BOOKKEEPING_BYTES, |sum, request| {
+        sum.saturating_add(request.encoded().len()).saturating_add(BOOKKEEPING_BYTES)
+    })
+}
