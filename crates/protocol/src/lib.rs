@@ -17,6 +17,7 @@
 )]
 
 pub mod action;
+pub mod codec;
 pub mod digest;
 pub mod event;
 pub mod ids;

@@ -10,6 +10,8 @@ pub const MEMBERS_MAX: usize = 127;
 pub const PEER_FRAME_BYTES_MAX: usize = 8 << 20;
 /// Bytes of one frame from or to a client, its length field left out.
 pub const CLIENT_FRAME_BYTES_MAX: usize = 2 << 20;
+/// Requests in one batch, whatever the settings say: a request's place in it has 16 bits [REQ-6].
+pub const BATCH_REQUESTS_LIMIT: usize = u16::MAX as usize;
 /// Requests in one bundle of a client.
 pub const BUNDLE_REQUESTS_MAX: usize = 256;
 /// Replies in one frame to a client.
@@ -148,11 +150,11 @@ impl Settings {
                 rule: format!("it must be below {} (half of a frame)", PEER_FRAME_BYTES_MAX / 2),
             }
         })?;
-        if self.batch_requests_max > usize::from(u16::MAX) {
+        if self.batch_requests_max > BATCH_REQUESTS_LIMIT {
             return Err(SettingsError {
                 key: "batch_requests_max",
                 value: self.batch_requests_max.to_string(),
-                rule: format!("it must be at most {}", u16::MAX),
+                rule: format!("it must be at most {BATCH_REQUESTS_LIMIT}"),
             });
         }
         if self.result_bytes_max > CLIENT_FRAME_BYTES_MAX / 2 {

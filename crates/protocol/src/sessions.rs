@@ -176,7 +176,8 @@ impl Sessions {
 
     fn admit(&mut self, request: &Request, now: Timestamp, settings: &Settings) -> Delivered {
         let client = request.client();
-        let Some(session) = self.sessions.get_mut(&request.session()).filter(|session| session.client == client)
+        let Some(session) =
+            self.sessions.get_mut(&request.session()).filter(|session| session.client == client)
         else {
             return Delivered::Answer(Outcome::Refused(Refusal::SessionExpired));
         };
@@ -186,7 +187,11 @@ impl Sessions {
         if sequence < session.floor || sequence >= session.floor.plus(settings.session_window) {
             // [REQ-4] Below the floor it was answered; above the window no correct replica orders it, because
             // `sequence < request floor + W` is checked purely.
-            return if is_active(Mutant::SequenceUnchecked) { Delivered::Execute } else { Delivered::Nothing };
+            return if is_active(Mutant::SequenceUnchecked) {
+                Delivered::Execute
+            } else {
+                Delivered::Nothing
+            };
         }
         match session.entry(sequence) {
             None => {
@@ -266,7 +271,8 @@ impl Session {
     /// Stores an outcome; over the session's bound the lowest sequences lose theirs first, which is the same
     /// everywhere, because results come in the total order.
     fn store(&mut self, sequence: Sequence, outcome: Outcome, bytes_max: usize) {
-        let Some(offset) = sequence.0.checked_sub(self.floor.0).and_then(|offset| usize::try_from(offset).ok())
+        let Some(offset) =
+            sequence.0.checked_sub(self.floor.0).and_then(|offset| usize::try_from(offset).ok())
         else {
             return;
         };

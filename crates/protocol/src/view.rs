@@ -299,7 +299,7 @@ mod tests {
             let n_size = usize::from(n);
             for faults in 0..=View::faults_max(Mode::Bft, n_size) {
                 let view = view(Mode::Bft, n, faults).unwrap();
-                assert!(2 * view.quorum() >= n_size + faults + 1);
+                assert!(2 * view.quorum() > n_size + faults);
                 assert!(view.quorum() <= n_size - faults, "f silent replicas must not block");
             }
             for faults in 0..=View::faults_max(Mode::Cft, n_size) {

@@ -1,0 +1,199 @@
+//! Frames between replicas.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::reader::Reader;
+use super::request::{put_bodies, take_bodies};
+use super::{DecodeError, Wire, put_count, put_header, put_u64};
+use crate::ids::{Digest, InstanceId, Regency, ReplicaId, Signature, ViewId};
+use crate::limits::{BATCH_REQUESTS_LIMIT, FETCH_MAX, MEMBERS_MAX, PEER_FRAME_BYTES_MAX};
+use crate::message::{
+    Batch, BatchAnswer, ChainCertificate, ChainSignature, Decided, FetchBatch, FetchBodies, Message, Propose,
+    Status, Vote,
+};
+use crate::time::Timestamp;
+
+const PROPOSE: u8 = 1;
+const WRITE: u8 = 2;
+const ACCEPT: u8 = 3;
+const DECIDED: u8 = 4;
+const FETCH_BATCH: u8 = 5;
+const BATCH_ANSWER: u8 = 6;
+const FETCH_BODIES: u8 = 7;
+const BODIES: u8 = 8;
+const STATUS: u8 = 9;
+const CHAIN_SIGNATURE: u8 = 10;
+const CHAIN_CERTIFICATE: u8 = 11;
+
+impl Wire for Message {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_header(out, kind(self));
+        match self {
+            Self::Propose(propose) => {
+                put_u64(out, propose.regency.0);
+                put_batch(out, &propose.batch);
+                put_bodies(out, &propose.inline);
+            }
+            Self::Write(vote) | Self::Accept(vote) => put_vote(out, vote),
+            Self::Decided(decided) => put_place(out, decided.view, decided.instance, &decided.digest),
+            Self::FetchBatch(fetch) => put_place(out, fetch.view, fetch.instance, &fetch.digest),
+            Self::BatchAnswer(answer) => {
+                put_batch(out, &answer.batch);
+                put_bodies(out, &answer.bodies);
+            }
+            Self::FetchBodies(fetch) => {
+                put_u64(out, fetch.instance.0);
+                put_digests(out, &fetch.requests);
+            }
+            Self::Bodies(bodies) => put_bodies(out, bodies),
+            Self::Status(status) => put_status(out, status),
+            Self::ChainSignature(signature) => {
+                put_place(out, signature.view, signature.instance, &signature.chain);
+                out.extend_from_slice(&signature.signature.0);
+            }
+            Self::ChainCertificate(certificate) => put_certificate(out, certificate),
+        }
+    }
+
+    fn decode(frame: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::open(frame, PEER_FRAME_BYTES_MAX)?;
+        let message = match reader.u8()? {
+            PROPOSE => Self::Propose(Propose {
+                regency: Regency(reader.u64()?),
+                batch: take_batch(&mut reader)?,
+                inline: take_bodies(&mut reader, "inline bodies", BATCH_REQUESTS_LIMIT)?,
+            }),
+            WRITE => Self::Write(take_vote(&mut reader)?),
+            ACCEPT => Self::Accept(take_vote(&mut reader)?),
+            DECIDED => {
+                let (view, instance, digest) = take_place(&mut reader)?;
+                Self::Decided(Decided { view, instance, digest })
+            }
+            FETCH_BATCH => {
+                let (view, instance, digest) = take_place(&mut reader)?;
+                Self::FetchBatch(FetchBatch { view, instance, digest })
+            }
+            BATCH_ANSWER => Self::BatchAnswer(BatchAnswer {
+                batch: take_batch(&mut reader)?,
+                bodies: take_bodies(&mut reader, "bodies of a batch", BATCH_REQUESTS_LIMIT)?,
+            }),
+            FETCH_BODIES => Self::FetchBodies(FetchBodies {
+                instance: InstanceId(reader.u64()?),
+                requests: reader.digests("bodies asked for", FETCH_MAX)?,
+            }),
+            BODIES => Self::Bodies(take_bodies(&mut reader, "bodies", FETCH_MAX)?),
+            STATUS => Self::Status(take_status(&mut reader)?),
+            CHAIN_SIGNATURE => {
+                let (view, instance, chain) = take_place(&mut reader)?;
+                let signature = reader.signature()?;
+                Self::ChainSignature(ChainSignature { view, instance, chain, signature })
+            }
+            CHAIN_CERTIFICATE => Self::ChainCertificate(take_certificate(&mut reader)?),
+            kind => return Err(DecodeError::UnknownKind(kind)),
+        };
+        reader.close()?;
+        Ok(message)
+    }
+}
+
+fn kind(message: &Message) -> u8 {
+    match message {
+        Message::Propose(_) => PROPOSE,
+        Message::Write(_) => WRITE,
+        Message::Accept(_) => ACCEPT,
+        Message::Decided(_) => DECIDED,
+        Message::FetchBatch(_) => FETCH_BATCH,
+        Message::BatchAnswer(_) => BATCH_ANSWER,
+        Message::FetchBodies(_) => FETCH_BODIES,
+        Message::Bodies(_) => BODIES,
+        Message::Status(_) => STATUS,
+        Message::ChainSignature(_) => CHAIN_SIGNATURE,
+        Message::ChainCertificate(_) => CHAIN_CERTIFICATE,
+    }
+}
+
+fn put_digests(out: &mut Vec<u8>, digests: &[Digest]) {
+    put_count(out, digests.len());
+    digests.iter().for_each(|digest| out.extend_from_slice(&digest.0));
+}
+
+fn put_batch(out: &mut Vec<u8>, batch: &Batch) {
+    put_u64(out, batch.view.0);
+    put_u64(out, batch.instance.0);
+    put_u64(out, batch.timestamp.0);
+    put_digests(out, &batch.requests);
+}
+
+fn take_batch(reader: &mut Reader) -> Result<Arc<Batch>, DecodeError> {
+    Ok(Arc::new(Batch {
+        view: ViewId(reader.u64()?),
+        instance: InstanceId(reader.u64()?),
+        timestamp: Timestamp(reader.u64()?),
+        requests: reader.digests("requests of a batch", BATCH_REQUESTS_LIMIT)?,
+    }))
+}
+
+fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
+    put_u64(out, vote.regency.0);
+    put_place(out, vote.view, vote.instance, &vote.digest);
+}
+
+fn take_vote(reader: &mut Reader) -> Result<Vote, DecodeError> {
+    let regency = Regency(reader.u64()?);
+    let (view, instance, digest) = take_place(reader)?;
+    Ok(Vote { view, instance, regency, digest })
+}
+
+/// What a statement about one instance begins with.
+fn put_place(out: &mut Vec<u8>, view: ViewId, instance: InstanceId, digest: &Digest) {
+    put_u64(out, view.0);
+    put_u64(out, instance.0);
+    out.extend_from_slice(&digest.0);
+}
+
+fn take_place(reader: &mut Reader) -> Result<(ViewId, InstanceId, Digest), DecodeError> {
+    Ok((ViewId(reader.u64()?), InstanceId(reader.u64()?), reader.digest()?))
+}
+
+fn put_status(out: &mut Vec<u8>, status: &Status) {
+    put_u64(out, status.view.0);
+    put_u64(out, status.regency.0);
+    put_u64(out, status.decided.0);
+    put_u64(out, status.retained_from.0);
+    put_u64(out, status.certified.0);
+}
+
+fn take_status(reader: &mut Reader) -> Result<Status, DecodeError> {
+    Ok(Status {
+        view: ViewId(reader.u64()?),
+        regency: Regency(reader.u64()?),
+        decided: InstanceId(reader.u64()?),
+        retained_from: InstanceId(reader.u64()?),
+        certified: InstanceId(reader.u64()?),
+    })
+}
+
+fn put_certificate(out: &mut Vec<u8>, certificate: &ChainCertificate) {
+    put_place(out, certificate.view, certificate.instance, &certificate.chain);
+    put_count(out, certificate.signatures.len());
+    for (signer, signature) in &certificate.signatures {
+        out.extend_from_slice(&signer.0.to_le_bytes());
+        out.extend_from_slice(&signature.0);
+    }
+}
+
+fn take_certificate(reader: &mut Reader) -> Result<ChainCertificate, DecodeError> {
+    let (view, instance, chain) = take_place(reader)?;
+    let count = reader.count("signatures of a certificate", MEMBERS_MAX, 2 + 64)?;
+    let mut signatures: Vec<(ReplicaId, Signature)> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let signer = ReplicaId(reader.u16()?);
+        if signatures.last().is_some_and(|(previous, _)| *previous >= signer) {
+            return Err(DecodeError::NonCanonical("signers that are not sorted, or stand twice"));
+        }
+        signatures.push((signer, reader.signature()?));
+    }
+    Ok(ChainCertificate { view, instance, chain, signatures })
+}
