@@ -2,8 +2,12 @@
 //!
 //! Implement [`Service`], run it on `n` machines, call it through a client.
 
+pub mod config;
+pub mod failure;
+pub mod keys;
 pub mod service;
 
 pub use bytes::Bytes;
+pub use failure::{ErrorCode, ExitStatus, Failure};
 pub use regency_protocol as protocol;
 pub use service::{Context, Operation, Service, Validator};
