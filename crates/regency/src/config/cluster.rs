@@ -458,7 +458,7 @@ pub(super) fn check_address(key: &str, address: &str) -> Result<(), Failure> {
 
 fn view_failure(error: &ViewError) -> Failure {
     match error {
-        ViewError::TooFewMembers { members, faults, mode, needed } => {
+        ViewError::TooFewMembers { members, mode, needed, .. } => {
             let most = View::faults_max(*mode, *members);
             let (name, rule, other) = match mode {
                 Mode::Bft => ("bft", "n >= 3f+1", " or use --mode cft"),
