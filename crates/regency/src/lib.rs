@@ -3,6 +3,7 @@
 //! Implement [`Service`], run it on `n` machines, call it through a client.
 
 pub mod config;
+pub mod crypto;
 pub mod failure;
 pub mod keys;
 pub mod service;
