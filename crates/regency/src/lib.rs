@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod failure;
 pub mod keys;
 pub mod service;
+pub mod transport;
 
 pub use bytes::Bytes;
 pub use failure::{ErrorCode, ExitStatus, Failure};
