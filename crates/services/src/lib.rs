@@ -6,4 +6,5 @@
 #![forbid(unsafe_code)]
 
 pub mod counter;
+pub mod kv;
 pub mod null;

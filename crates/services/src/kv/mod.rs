@@ -1,0 +1,35 @@
+//! The ordered key-value store: keys in byte order, values, times to live, versions, transactions.
+//!
+//! A client sends a [`Request`], encoded by [`RequestWriter`] and ordered by the cluster; [`KvService`]
+//! executes it on its [`Store`] and answers with a [`Reply`]. A request is either a *pipeline*, operations
+//! executed in order that have nothing else to do with each other, or a *transaction*, operations executed
+//! together if no key that the client had [observed](Operation::Observe) has changed since. [`KvClient`] does
+//! this for one operation at a time.
+//!
+//! Time is ordered time: a key expires when an ordered request comes whose timestamp has reached its deadline,
+//! at the same point of the order at every replica.
+
+mod answer;
+mod budget;
+mod codec;
+mod integer;
+pub mod limits;
+mod map;
+mod operation;
+mod pattern;
+mod reply;
+mod request;
+mod service;
+mod store;
+mod version;
+
+pub use answer::{Answer, PageEntry, Refusal, TimeToLive};
+pub use codec::DecodeError;
+pub use integer::parse_integer;
+pub use operation::{Deadline, ExpireCondition, Operation, Put, PutCondition, PutExpiry, Scan};
+pub use pattern::Pattern;
+pub use reply::Reply;
+pub use request::{Precondition, QueuedOperations, Request, RequestWriter};
+pub use service::KvService;
+pub use store::{Moment, Store};
+pub use version::{Observed, Version};

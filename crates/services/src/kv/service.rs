@@ -1,0 +1,35 @@
+//! The store as a service of the cluster.
+
+use bytes::Bytes;
+use regency::{Context, Service};
+
+use super::answer::Refusal;
+use super::reply::ReplyWriter;
+use super::request::Request;
+use super::store::{Moment, Store};
+
+/// A [`Store`] that executes encoded [`Request`]s.
+///
+/// Bytes that are no request are answered by [`Reply::Refused`](super::Reply::Refused).
+#[derive(Clone, Debug, Default)]
+pub struct KvService {
+    store: Store,
+}
+
+impl KvService {
+    /// The store as of the last executed request.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Service for KvService {
+    fn execute(&mut self, context: &Context, operation: &[u8]) -> Bytes {
+        let moment = Moment { timestamp: context.timestamp, instance: context.instance };
+        Bytes::from(match Request::decode(operation) {
+            Ok(request) => self.store.execute(moment, &request),
+            Err(error) => ReplyWriter::refused(Refusal::from(error)),
+        })
+    }
+}
