@@ -54,6 +54,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// A command line that does not parse or contradicts itself.
+    Usage = 100, Usage;
     /// A private key file that others can read.
     KeyMode = 101, Configuration;
     /// A key file that is missing or cannot be read.
@@ -100,6 +102,20 @@ codes! {
     Exists = 122, Usage;
     /// A thread, socket or signal that the system did not give.
     System = 123, Failed;
+    /// An operation that the cluster or its service refused.
+    Refused = 124, Failed;
+    /// A cluster that runs another service than the command needs.
+    WrongService = 125, Configuration;
+    /// A cluster in which not every replica serves in the same view and regency.
+    Degraded = 126, Degraded;
+    /// A child process that ended by itself.
+    ChildEnded = 127, Failed;
+    /// Replicas that have lived before and lost their votes.
+    VotesLost = 128, Safety;
+    /// A build with mutants that was asked to serve.
+    MutantBuild = 129, Safety;
+    /// An invariant that the simulator saw break.
+    InvariantBroken = 130, Failed;
 }
 
 impl fmt::Display for ErrorCode {
