@@ -1,0 +1,327 @@
+//! `regency init`: writes the files of a new cluster.
+//!
+//! `cluster.toml` is written last: a directory without it is no cluster.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use regency::config::{
+    CLIENT_DIRECTORY, CLUSTER_FILE, ClientConfig, Cluster, DATA_DIRECTORY, Durability, Genesis,
+    GenesisReplica, KEY_FILE, REPLICA_FILE, ReplicaFile, replica_directory,
+};
+use regency::keys::{Seed, parse_hex};
+use regency::protocol::ids::{PublicKey, ReplicaId};
+use regency::protocol::limits::Settings;
+use regency::protocol::view::{Mode, RequestAuth, View};
+
+use crate::failure::{self, ErrorCode, ExitStatus, Failure, Outcome};
+use crate::output;
+
+/// A replica's admin port is this far above its own.
+const ADMIN_PORT_DISTANCE: u16 = 100;
+/// The directory of the administrator's key.
+const ADMIN_DIRECTORY: &str = "admin";
+
+/// Write the files of a new cluster
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  regency init demo --replicas 4 --service kv\n  \
+    regency init prod --member 0=a.example:7000,PUBKEY --member 1=b.example:7000,PUBKEY …")]
+pub(crate) struct Arguments {
+    /// The directory to create
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    #[command(flatten)]
+    plan: Plan,
+    /// Replace a cluster that is there already: its keys and data are lost
+    #[arg(long)]
+    force: bool,
+}
+
+/// What a new cluster is made of.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Plan {
+    /// How many replicas
+    #[arg(long, default_value_t = 4, conflicts_with = "members")]
+    replicas: u16,
+    /// How many of them may be faulty [default: the most that their number allows]
+    #[arg(long)]
+    faults: Option<usize>,
+    /// Faulty replicas may lie (bft) or only stop (cft)
+    #[arg(long, value_enum, default_value_t = ModeName::Bft)]
+    mode: ModeName,
+    /// What the replicas run
+    #[arg(long, value_enum, default_value_t = ServiceName::Kv)]
+    service: ServiceName,
+    /// What a replica keeps when it stops
+    #[arg(long, default_value = "none")]
+    durability: String,
+    /// How requests prove who sent them
+    #[arg(long, value_enum, default_value_t = RequestAuthName::Signature)]
+    request_auth: RequestAuthName,
+    /// Who may send requests: the client listed in the cluster file, or any key
+    #[arg(long, value_enum, default_value_t = ClientsName::Listed)]
+    clients: ClientsName,
+    /// Where all replicas run
+    #[arg(long, default_value = "127.0.0.1", conflicts_with = "members")]
+    host: String,
+    /// Replica i listens on this port + i, its admin port is 100 above that
+    #[arg(long, default_value_t = 7000, conflicts_with = "members")]
+    base_port: u16,
+    /// A replica whose host made its own key (`regency keys generate`); once for each
+    #[arg(long = "member", value_name = "ID=HOST:PORT,PUBKEY")]
+    members: Vec<NewMember>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeName {
+    Bft,
+    Cft,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ServiceName {
+    Kv,
+    Counter,
+    Null,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RequestAuthName {
+    Signature,
+    Channel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ClientsName {
+    Listed,
+    Open,
+}
+
+/// A replica as `--member` names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct NewMember {
+    id: ReplicaId,
+    host: String,
+    port: u16,
+    key: PublicKey,
+}
+
+impl FromStr for NewMember {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = || {
+            let (id, rest) = text.split_once('=')?;
+            let (address, key) = rest.rsplit_once(',')?;
+            let (host, port) = address.rsplit_once(':')?;
+            Some((id, host, port, key))
+        };
+        let (id, host, port, key) = parts().ok_or("write ID=HOST:PORT,PUBKEY")?;
+        Ok(Self {
+            id: ReplicaId(id.parse().map_err(|_| format!("the id {id:?} is not a number up to 65535"))?),
+            host: host.to_owned(),
+            port: port.parse().map_err(|_| format!("{port:?} is not a port"))?,
+            key: PublicKey(parse_hex(key).ok_or("a public key is 64 hex digits (`regency keys show`)")?),
+        })
+    }
+}
+
+/// Writes the files and says what is there.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let directory = &arguments.directory;
+    let cluster = create(directory, &arguments.plan, arguments.force)?;
+    output::line(&format!("created {}: {}", directory.display(), describe(&cluster)))?;
+    let next = if arguments.plan.members.is_empty() {
+        format!("next: regency cluster {}", directory.display())
+    } else {
+        format!(
+            "next: copy {} and its replica's directory to each host, put the key into that directory, \
+             run `regency replica DIR/replica-ID` there",
+            directory.join(CLUSTER_FILE).display()
+        )
+    };
+    eprintln!("{next}");
+    Ok(ExitStatus::Done)
+}
+
+/// One line about a cluster.
+pub(crate) fn describe(cluster: &Cluster) -> String {
+    let view = cluster.view();
+    format!(
+        "n = {}, f = {}, service {}, durability {}, cluster {}",
+        view.n(),
+        view.faults(),
+        cluster.service(),
+        cluster.durability().name(),
+        cluster.id()
+    )
+}
+
+/// Writes the files of a new cluster.
+pub(crate) fn create(directory: &Path, plan: &Plan, force: bool) -> Result<Cluster, Failure> {
+    let durability = Durability::parse(&plan.durability)?;
+    let (members, seeds) = plan.members()?;
+    let mode = match plan.mode {
+        ModeName::Bft => Mode::Bft,
+        ModeName::Cft => Mode::Cft,
+    };
+    let client = Seed::generate()?;
+    let replicas = members.iter().map(|member| member.genesis()).collect::<Result<Vec<_>, _>>()?;
+    let cluster = Cluster::new(Genesis {
+        mode,
+        faults: plan.faults(mode, members.len()),
+        service: plan.service.name().to_owned(),
+        durability,
+        request_auth: match plan.request_auth {
+            RequestAuthName::Signature => RequestAuth::Signature,
+            RequestAuthName::Channel => RequestAuth::Channel,
+        },
+        clients: (plan.clients == ClientsName::Listed).then(|| vec![client.public_key()]),
+        replicas,
+        settings: Settings::default(),
+    })?;
+    clear(directory, force)?;
+    for (index, member) in members.iter().enumerate() {
+        let own = directory.join(replica_directory(member.id));
+        make_directory(&own.join(DATA_DIRECTORY))?;
+        ReplicaFile::new(member.id).write(&own.join(REPLICA_FILE))?;
+        if let Some(seed) = seeds.get(index) {
+            seed.write(&own.join(KEY_FILE))?;
+        }
+    }
+    let own = directory.join(CLIENT_DIRECTORY);
+    make_directory(&own)?;
+    client.write(&own.join(KEY_FILE))?;
+    ClientConfig::write_default(&own)?;
+    let own = directory.join(ADMIN_DIRECTORY);
+    make_directory(&own)?;
+    Seed::generate()?.write(&own.join(KEY_FILE))?;
+    cluster.write(&directory.join(CLUSTER_FILE))?;
+    Ok(cluster)
+}
+
+impl Plan {
+    /// The members, and the private keys of those that are made here.
+    fn members(&self) -> Result<(Vec<NewMember>, Vec<Seed>), Failure> {
+        if !self.members.is_empty() {
+            return Ok((self.members.clone(), Vec::new()));
+        }
+        let mut members = Vec::new();
+        let mut seeds = Vec::new();
+        for id in 0..self.replicas {
+            let seed = Seed::generate()?;
+            members.push(NewMember {
+                id: ReplicaId(id),
+                host: self.host.clone(),
+                port: port_above(self.base_port, id)?,
+                key: seed.public_key(),
+            });
+            seeds.push(seed);
+        }
+        Ok((members, seeds))
+    }
+
+    /// How many faults are asked for. Not asked and none tolerated is a mistake, so ask for one and be refused.
+    fn faults(&self, mode: Mode, n: usize) -> usize {
+        self.faults.unwrap_or_else(|| View::faults_max(mode, n).max(1))
+    }
+}
+
+impl ServiceName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kv => "kv",
+            Self::Counter => "counter",
+            Self::Null => "null",
+        }
+    }
+}
+
+impl NewMember {
+    fn genesis(&self) -> Result<GenesisReplica, Failure> {
+        let admin = port_above(self.port, ADMIN_PORT_DISTANCE)?;
+        Ok(GenesisReplica {
+            id: self.id,
+            address: format!("{}:{}", self.host, self.port),
+            key: self.key,
+            admin: Some(format!("{}:{admin}", self.host)),
+        })
+    }
+}
+
+fn port_above(port: u16, distance: u16) -> Result<u16, Failure> {
+    port.checked_add(distance).ok_or_else(|| {
+        Failure::new(
+            ErrorCode::BadAddress,
+            format!("port {port} + {distance} is above 65535"),
+            "use a lower --base-port (the admin ports are 100 above the replicas')",
+        )
+    })
+}
+
+/// Makes room: nothing that is not a cluster's is ever removed.
+fn clear(directory: &Path, force: bool) -> Result<(), Failure> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return make_directory(directory),
+        Err(error) => return Err(failure::system(&format!("reading {}", directory.display()), &error)),
+    };
+    let paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| failure::system(&format!("reading {}", directory.display()), &error))?;
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let shown = directory.display();
+    if !force {
+        return Err(Failure::new(
+            ErrorCode::Exists,
+            format!("{shown} exists and is not empty"),
+            "choose another directory, or --force to replace the cluster in it, with its keys and data",
+        ));
+    }
+    if let Some(foreign) = paths.iter().find(|path| !is_ours(path)) {
+        return Err(Failure::new(
+            ErrorCode::Exists,
+            format!("{} is not part of a cluster", foreign.display()),
+            format!("move it out of {shown}, or choose another directory"),
+        ));
+    }
+    for path in paths {
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.map_err(|error| failure::system(&format!("removing {}", path.display()), &error))?;
+    }
+    Ok(())
+}
+
+fn is_ours(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let id = name.rsplit('-').next().and_then(|id| id.parse().ok());
+    [CLUSTER_FILE, CLIENT_DIRECTORY, ADMIN_DIRECTORY].contains(&name)
+        || id.is_some_and(|id| replica_directory(ReplicaId(id)) == name)
+}
+
+fn make_directory(path: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(path).map_err(|error| failure::system(&format!("creating {}", path.display()), &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_read_from_one_word() {
+        let key = "0a".repeat(32);
+        let member: NewMember = format!("3=[::1]:7003,{key}").parse().unwrap();
+        let expected =
+            NewMember { id: ReplicaId(3), host: "[::1]".into(), port: 7003, key: PublicKey([10; 32]) };
+        assert_eq!(member, expected);
+        for wrong in ["", "3", "3=a:1", "3=a:1,abc", "x=a:1,", "3=a:99999,", "70000=a:1,"] {
+            assert!(format!("{wrong}{key}x").parse::<NewMember>().is_err(), "{wrong}");
+            assert!(wrong.parse::<NewMember>().is_err(), "{wrong}");
+        }
+    }
+}
