@@ -101,7 +101,8 @@ impl DecidedLog {
     }
 
     fn cut(&mut self, settings: &Settings) {
-        while self.batches.len() as u64 > settings.retained_instances && self.bytes > settings.retained_bytes {
+        while self.batches.len() as u64 > settings.retained_instances && self.bytes > settings.retained_bytes
+        {
             let Some(oldest) = self.batches.pop_front() else { return };
             self.bytes = self.bytes.saturating_sub(weight(&oldest.requests));
         }

@@ -17,14 +17,21 @@
 )]
 
 pub mod action;
+mod chain;
 pub mod codec;
+mod decided;
 pub mod digest;
 pub mod event;
 pub mod ids;
 pub mod limits;
+mod links;
 pub mod message;
 pub mod mutants;
+mod ordering;
+pub mod replica;
 mod request;
+mod requests;
 mod sessions;
 pub mod time;
 pub mod view;
+mod voting_record;

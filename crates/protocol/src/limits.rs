@@ -21,7 +21,7 @@ pub const FETCH_MAX: usize = 1024;
 /// DECIDED statements that one STATUS may draw, and that are kept of one peer.
 pub const DECIDED_PER_STATUS_MAX: u64 = 512;
 /// Batches sent to one peer as the answer to its fetches within one `status_period`.
-pub const FETCH_ANSWERS_PER_PERIOD_MAX: usize = 256;
+pub const FETCH_ANSWERS_PER_PERIOD_MAX: usize = 1024;
 /// Results up to this size are sent whole by every replica.
 pub const WHOLE_RESULT_BYTES_MAX: usize = 256;
 /// Requests for sessions that are not open here yet, kept until they are [REQ-6].

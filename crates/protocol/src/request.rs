@@ -126,6 +126,12 @@ impl Request {
         self.encoded.slice(REQUEST_HEADER_BYTES.min(self.encoded.len())..)
     }
 
+    /// Bytes of the payload.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        self.encoded.len().saturating_sub(REQUEST_HEADER_BYTES)
+    }
+
     /// Until when an OPEN may be executed; `None` for another kind or a payload of another length.
     #[must_use]
     pub fn valid_until(&self) -> Option<Timestamp> {

@@ -125,11 +125,6 @@ impl Sessions {
         Some(outcome)
     }
 
-    /// Whether `session` is open.
-    pub(crate) fn is_open(&self, session: SessionId) -> bool {
-        self.sessions.contains_key(&session)
-    }
-
     /// How many sessions are open.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
@@ -387,7 +382,9 @@ mod tests {
         assert_eq!(open(&mut sessions, 3, NOW, 3), refused);
         let later = NOW.plus(settings().session_idle);
         assert_eq!(open(&mut sessions, 3, later, 3), Delivered::Answer(opened(opened_at(3))));
-        assert!(!sessions.is_open(opened_at(1)) && sessions.is_open(opened_at(2)));
+        assert!(
+            !sessions.sessions.contains_key(&opened_at(1)) && sessions.sessions.contains_key(&opened_at(2))
+        );
         let expired = Delivered::Answer(Outcome::Refused(Refusal::SessionExpired));
         assert_eq!(deliver(&mut sessions, &request(0, 0, b"late")), expired);
     }

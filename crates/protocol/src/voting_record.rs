@@ -62,7 +62,12 @@ impl VotingRecord {
     }
 
     /// Records a WRITE and returns the message; `None` if this or another one left before, or none may leave.
-    pub(crate) fn write(&mut self, instance: InstanceId, regency: Regency, digest: Digest) -> Option<Message> {
+    pub(crate) fn write(
+        &mut self,
+        instance: InstanceId,
+        regency: Regency,
+        digest: Digest,
+    ) -> Option<Message> {
         let votes = self.open(instance)?;
         if votes.write.is_some_and(|(epoch, _)| epoch >= regency) {
             return None;
@@ -72,7 +77,12 @@ impl VotingRecord {
     }
 
     /// Records the lock and returns its ACCEPT; `None` as for [`Self::write`].
-    pub(crate) fn accept(&mut self, instance: InstanceId, regency: Regency, digest: Digest) -> Option<Message> {
+    pub(crate) fn accept(
+        &mut self,
+        instance: InstanceId,
+        regency: Regency,
+        digest: Digest,
+    ) -> Option<Message> {
         let votes = self.open(instance)?;
         if votes.accept.is_some_and(|(epoch, _)| epoch >= regency) {
             return None;

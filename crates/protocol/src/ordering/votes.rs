@@ -39,16 +39,17 @@ impl VoteSet {
 
     /// The digest that at least `threshold` replicas voted for; the smallest if there are several.
     pub(crate) fn reached(&self, threshold: usize) -> Option<Digest> {
-        self.votes
-            .iter()
-            .map(|(_, digest)| *digest)
-            .filter(|digest| self.count(digest) >= threshold)
-            .min()
+        self.votes.iter().map(|(_, digest)| *digest).filter(|digest| self.count(digest) >= threshold).min()
     }
 
     /// Who voted for `digest`.
     pub(crate) fn voters<'a>(&'a self, digest: &'a Digest) -> impl Iterator<Item = ReplicaId> + 'a {
         self.votes.iter().filter(move |(_, voted)| voted == digest).map(|(voter, _)| *voter)
+    }
+
+    /// What `voter` voted for.
+    pub(crate) fn vote_of(&self, voter: ReplicaId) -> Option<Digest> {
+        self.votes.iter().find(|(from, _)| *from == voter).map(|(_, digest)| *digest)
     }
 
     /// Whether nobody has voted.

@@ -1,0 +1,104 @@
+//! What this replica knows of its peers: channels, where they stand, and how much they have been given.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{InstanceId, ReplicaId};
+use crate::limits::FETCH_ANSWERS_PER_PERIOD_MAX;
+use crate::message::Status;
+use crate::time::Timestamp;
+use crate::view::View;
+
+/// All other members of the view.
+#[derive(Debug)]
+pub(crate) struct Links {
+    peers: BTreeMap<ReplicaId, Peer>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    is_connected: bool,
+    status: Option<Status>,
+    /// When its STATUS was last answered, and told where this replica stands.
+    helped: Option<Timestamp>,
+    told: Option<Timestamp>,
+    /// Batches sent to it since the last period began.
+    answers: usize,
+}
+
+impl Links {
+    pub(crate) fn new(view: &View, me: ReplicaId) -> Self {
+        let others = view.members().iter().filter(|member| member.id != me);
+        Self { peers: others.map(|member| (member.id, Peer::default())).collect() }
+    }
+
+    /// Notes that there is a channel to `peer`, or that there is none.
+    pub(crate) fn set_connected(&mut self, peer: ReplicaId, is_connected: bool) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.is_connected = is_connected;
+        }
+    }
+
+    /// How many peers there is a channel to.
+    pub(crate) fn connected(&self) -> usize {
+        self.peers.values().filter(|peer| peer.is_connected).count()
+    }
+
+    /// Notes where a peer stands.
+    pub(crate) fn note(&mut self, peer: ReplicaId, status: Status) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.status = Some(status);
+        }
+    }
+
+    /// Whether a peer that is behind may be helped now: not more often than every `spacing`.
+    pub(crate) fn may_help(&mut self, peer: ReplicaId, now: Timestamp, spacing: std::time::Duration) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        if peer.helped.is_some_and(|last| now < last.plus(spacing)) {
+            return false;
+        }
+        peer.helped = Some(now);
+        true
+    }
+
+    /// Whether a peer that is ahead should be told now where this replica stands.
+    pub(crate) fn may_tell(&mut self, peer: ReplicaId, now: Timestamp, spacing: std::time::Duration) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        if peer.told.is_some_and(|last| now < last.plus(spacing)) {
+            return false;
+        }
+        peer.told = Some(now);
+        true
+    }
+
+    /// Counts one batch for `peer`; false if it has had its share of this period.
+    pub(crate) fn may_answer(&mut self, peer: ReplicaId) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        peer.answers = peer.answers.saturating_add(1);
+        peer.answers <= FETCH_ANSWERS_PER_PERIOD_MAX
+    }
+
+    /// Begins a new period of answers.
+    pub(crate) fn renew_answers(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.answers = 0;
+        }
+    }
+
+    /// Whether any peer used up part of its answers.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.peers.values().any(|peer| peer.answers > 0)
+    }
+
+    /// Peers that say they are above `prefix`.
+    pub(crate) fn ahead(&self, prefix: InstanceId) -> impl Iterator<Item = (ReplicaId, Status)> + '_ {
+        self.peers
+            .iter()
+            .filter_map(|(id, peer)| peer.status.map(|status| (*id, status)))
+            .filter(move |(_, status)| status.decided > prefix)
+    }
+
+    /// All other members.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.peers.keys().copied()
+    }
+}

@@ -1,0 +1,299 @@
+//! A replica: `handle` takes an event apart and routes it; components never call each other.
+//!
+//! The walks stand in the files below: requests on their way in, ordering, delivery, and the links between
+//! replicas. Every vote goes through the voting record.
+
+mod delivery;
+mod links;
+mod ordering;
+mod proposals;
+mod requests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::action::{Action, Misbehaviour, Origin, Reason, Recipients};
+use crate::chain::Chain;
+use crate::decided::DecidedLog;
+use crate::event::Event;
+use crate::ids::{Digest, InstanceId, Regency, ReplicaId, ViewId};
+use crate::limits::Settings;
+use crate::links::Links;
+use crate::message::{Message, Statement};
+use crate::ordering::window::Window;
+use crate::requests::Requests;
+use crate::sessions::Sessions;
+use crate::time::Timestamp;
+use crate::view::View;
+pub use crate::voting_record::Start;
+use crate::voting_record::VotingRecord;
+
+use delivery::Executing;
+
+/// Deliveries that may wait for the service before ordering waits for it [EXEC-1].
+const EXECUTING_MAX: usize = 64;
+
+/// What a replica is made of.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// The membership.
+    pub view: Arc<View>,
+    /// Which member it is.
+    pub me: ReplicaId,
+    /// What is equal at all replicas; checked with [`Settings::check`] by whoever read it.
+    pub settings: Arc<Settings>,
+    /// Whether it lived before and lost its votes.
+    pub start: Start,
+    /// Instances in flight up to which a leader proposes whatever is there; beyond it, up to the window, it
+    /// proposes full batches only. A matter of speed, not of safety: replicas may differ.
+    pub eager_instances: u64,
+}
+
+/// A replica as others see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaState {
+    /// It takes part.
+    Normal,
+    /// It lost its votes: it follows, does not vote, and counts in `f`.
+    StateLost,
+    /// Peers do not keep any more what it misses.
+    Behind,
+}
+
+/// A replica's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// How it takes part.
+    pub state: ReplicaState,
+    /// Its view.
+    pub view: ViewId,
+    /// Its regency.
+    pub regency: Regency,
+    /// That regency's leader.
+    pub leader: ReplicaId,
+    /// The decided prefix.
+    pub decided: InstanceId,
+    /// The last instance whose results are there.
+    pub executed: InstanceId,
+    /// The chain at `executed`.
+    pub chain: Digest,
+    /// The instance of the highest chain certificate.
+    pub certified: InstanceId,
+    /// Ordered time at the decided prefix.
+    pub ordered_time: Timestamp,
+    /// Requests that wait to be ordered.
+    pub pending_requests: usize,
+    /// Bytes of those.
+    pub pending_bytes: usize,
+    /// Open sessions.
+    pub sessions: usize,
+    /// Bytes of the results kept for them.
+    pub result_bytes: usize,
+    /// Instances that are being voted on or kept for later.
+    pub open_instances: usize,
+    /// Requests that candidates lack.
+    pub awaited_bodies: usize,
+    /// Instances with a vote on record.
+    pub recorded_votes: usize,
+    /// Chain signatures above the certificate.
+    pub chain_signatures: usize,
+    /// The lowest decided instance that is kept.
+    pub retained_from: InstanceId,
+    /// Bytes of the decided batches that are kept.
+    pub retained_bytes: usize,
+    /// Peers with a channel.
+    pub connected_peers: usize,
+}
+
+/// The core of one replica.
+#[derive(Debug)]
+pub struct Replica {
+    view: Arc<View>,
+    me: ReplicaId,
+    settings: Arc<Settings>,
+    eager_instances: u64,
+    regency: Regency,
+    record: VotingRecord,
+    requests: Requests,
+    sessions: Sessions,
+    window: Window,
+    log: DecidedLog,
+    chain: Chain,
+    links: Links,
+    executing: VecDeque<Executing>,
+    executed: (InstanceId, Digest),
+    /// Up to where this replica may vote, as it was when instances were last looked at.
+    vote_edge: InstanceId,
+    /// When STATUS is due; `None` while no work is open [LINK-2].
+    status_due: Option<Timestamp>,
+    /// When the prefix is to be signed although its number does not call for it [CHAIN-1].
+    chain_due: Option<Timestamp>,
+}
+
+impl Replica {
+    /// A replica before its first event.
+    #[must_use]
+    pub fn new(config: ReplicaConfig) -> Self {
+        let ReplicaConfig { view, me, settings, start, eager_instances } = config;
+        let log = DecidedLog::new(&view.cluster());
+        Self {
+            me,
+            eager_instances,
+            regency: Regency(0),
+            record: VotingRecord::new(view.id(), start),
+            requests: Requests::default(),
+            sessions: Sessions::default(),
+            window: Window::default(),
+            executed: (InstanceId(0), log.chain()),
+            log,
+            chain: Chain::new(view.id()),
+            links: Links::new(&view, me),
+            executing: VecDeque::new(),
+            vote_edge: InstanceId(0),
+            status_due: None,
+            chain_due: None,
+            view,
+            settings,
+        }
+    }
+
+    /// Takes one event that happens at `now`, which never goes back, and appends what is to be done.
+    pub fn handle(&mut self, now: Timestamp, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Message { from, message } => self.on_message(now, from, message.into_inner(), actions),
+            Event::Request(request) => self.on_request(now, request.into_inner(), actions),
+            Event::Connected(peer) => self.on_connected(now, peer, actions),
+            Event::Disconnected(peer) => self.links.set_connected(peer, false),
+            Event::Executed { instance, results } => self.on_executed(now, instance, results, actions),
+            Event::Signed { statement, signature } => match statement {
+                Statement::Chain { instance, chain, .. } => {
+                    self.on_signed(now, instance, chain, signature, actions);
+                }
+                Statement::Bundle { .. } => {}
+            },
+            Event::InputDrained => self.propose(now, actions),
+            Event::Tick => self.on_tick(now, actions),
+        }
+        self.arm(now);
+    }
+
+    /// When `Event::Tick` is due, if nothing else happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        [self.status_due, self.chain_due, self.window.next_fetch()].into_iter().flatten().min()
+    }
+
+    /// The replica's figures.
+    #[must_use]
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            state: self.state(),
+            view: self.view.id(),
+            regency: self.regency,
+            leader: self.leader(),
+            decided: self.log.prefix(),
+            executed: self.executed.0,
+            chain: self.executed.1,
+            certified: self.chain.certified(),
+            ordered_time: self.log.timestamp(),
+            pending_requests: self.requests.len(),
+            pending_bytes: self.requests.bytes(),
+            sessions: self.sessions.len(),
+            result_bytes: self.sessions.result_bytes(),
+            open_instances: self.window.len(),
+            awaited_bodies: self.window.waiting(),
+            recorded_votes: self.record.len(),
+            chain_signatures: self.chain.len(),
+            retained_from: self.log.retained_from(),
+            retained_bytes: self.log.bytes(),
+            connected_peers: self.links.connected(),
+        }
+    }
+
+    /// The view that the replica is in.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    fn on_message(&mut self, now: Timestamp, from: ReplicaId, message: Message, actions: &mut Vec<Action>) {
+        if from == self.me || self.view.member(from).is_none() {
+            return report(from, Reason::NotAMember, actions);
+        }
+        match message {
+            Message::Propose(propose) => self.on_propose(now, from, propose, actions),
+            Message::Write(vote) => self.on_write(now, from, vote, actions),
+            Message::Accept(vote) => self.on_accept(now, from, vote, actions),
+            Message::Decided(decided) => self.on_decided(now, from, decided, actions),
+            Message::FetchBatch(fetch) => self.on_fetch_batch(from, fetch, actions),
+            Message::BatchAnswer(answer) => self.on_batch(now, from, answer, actions),
+            Message::FetchBodies(fetch) => self.on_fetch_bodies(from, fetch, actions),
+            Message::Bodies(bodies) => self.on_bodies(now, from, bodies, actions),
+            Message::Status(status) => self.on_status(now, from, status, actions),
+            Message::ChainSignature(signature) => self.on_chain_signature(now, from, signature, actions),
+            Message::ChainCertificate(certificate) => {
+                self.on_chain_certificate(now, from, certificate, actions);
+            }
+        }
+    }
+
+    fn leader(&self) -> ReplicaId {
+        self.view.leader_of(self.regency)
+    }
+
+    fn state(&self) -> ReplicaState {
+        if !self.record.may_vote() {
+            return ReplicaState::StateLost;
+        }
+        let missing = self.log.prefix().next();
+        let (mut ahead, mut of_help) = (0_usize, 0_usize);
+        for (_, status) in self.links.ahead(self.log.prefix()) {
+            ahead = ahead.saturating_add(1);
+            if status.retained_from <= missing {
+                of_help = of_help.saturating_add(1);
+            }
+        }
+        if ahead >= self.view.certifying() && of_help == 0 {
+            ReplicaState::Behind
+        } else {
+            ReplicaState::Normal
+        }
+    }
+
+    /// Arms the timers of whatever work is open.
+    fn arm(&mut self, now: Timestamp) {
+        if self.status_due.is_none() && self.has_open_work() {
+            self.status_due = Some(now.plus(self.settings.status_period));
+        }
+        let is_uncertified = self.log.prefix() > self.chain.certified();
+        match self.chain_due {
+            None if is_uncertified => self.chain_due = Some(now.plus(self.settings.chain_period)),
+            Some(_) if !is_uncertified => self.chain_due = None,
+            None | Some(_) => {}
+        }
+    }
+
+    /// Whether anything needs messages to go on [LINK-2].
+    fn has_open_work(&self) -> bool {
+        self.requests.len() > 0
+            || self.window.has_work()
+            || self.log.prefix() != self.chain.certified()
+            || self.links.has_answered()
+            || self.links.ahead(self.log.prefix()).next().is_some()
+    }
+}
+
+/// Reports a member's misbehaviour.
+fn report(from: ReplicaId, reason: Reason, actions: &mut Vec<Action>) {
+    actions.push(Action::Report(Misbehaviour { by: Origin::Replica(from), reason }));
+}
+
+/// Sends to all other members.
+fn broadcast(message: Message, actions: &mut Vec<Action>) {
+    actions.push(Action::Send { to: Recipients::All, message });
+}
+
+/// Sends to one other member.
+fn send(to: ReplicaId, message: Message, actions: &mut Vec<Action>) {
+    actions.push(Action::Send { to: Recipients::One(to), message });
+}

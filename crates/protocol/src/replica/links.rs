@@ -1,0 +1,270 @@
+//! The link walk: status, catching up, chain signatures, and everything that time brings [LINK-1, LINK-2].
+
+use std::time::Duration;
+
+use super::{Replica, broadcast, report, send};
+use crate::action::{Action, Reason};
+use crate::digest::chain_next;
+use crate::ids::{Digest, InstanceId, ReplicaId, Signature};
+use crate::limits::DECIDED_PER_STATUS_MAX;
+use crate::message::{ChainCertificate, ChainSignature, Decided, Message, Statement, Status};
+use crate::ordering::window::Window;
+use crate::time::Timestamp;
+
+/// A peer that is behind is helped, and one that is ahead told so, at most this many times per `status_period`.
+const EXCHANGES_PER_PERIOD: u32 = 8;
+
+impl Replica {
+    pub(super) fn on_connected(&mut self, now: Timestamp, peer: ReplicaId, actions: &mut Vec<Action>) {
+        self.links.set_connected(peer, true);
+        send(peer, Message::Status(self.own_status()), actions);
+        self.resend_open(now, Some(peer), actions);
+        if let Some(signature) = self.chain.own_uncertified() {
+            send(peer, Message::ChainSignature(signature), actions);
+        }
+    }
+
+    pub(super) fn on_status(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        status: Status,
+        actions: &mut Vec<Action>,
+    ) {
+        if status.view != self.view.id() {
+            return report(from, Reason::WrongView, actions);
+        }
+        self.links.note(from, status);
+        let spacing = self.exchange_spacing();
+        if status.decided < self.log.prefix() {
+            if self.links.may_help(from, now, spacing) {
+                self.help(from, status, actions);
+            }
+        } else if status.certified < self.chain.certified() && self.links.may_help(from, now, spacing) {
+            self.send_certificate(from, actions);
+        }
+        if status.decided > self.log.prefix() && self.links.may_tell(from, now, spacing) {
+            send(from, Message::Status(self.own_status()), actions);
+        }
+    }
+
+    fn exchange_spacing(&self) -> Duration {
+        self.settings.status_period.checked_div(EXCHANGES_PER_PERIOD).unwrap_or_default()
+    }
+
+    /// Sends a peer that is behind the certificate, what is decided, and the own votes on record for it.
+    fn help(&self, peer: ReplicaId, status: Status, actions: &mut Vec<Action>) {
+        if status.certified < self.chain.certified() {
+            self.send_certificate(peer, actions);
+        }
+        let last = self.log.prefix().min(status.decided.plus(DECIDED_PER_STATUS_MAX));
+        let mut instance = status.decided.next().max(self.log.retained_from());
+        while instance <= last {
+            if let Some(decided) = self.log.get(instance) {
+                let decided = Decided { view: self.view.id(), instance, digest: decided.digest };
+                send(peer, Message::Decided(decided), actions);
+            }
+            // One DECIDED convinces nobody: the peer may need this very vote for its quorum.
+            for vote in self.record.resend(instance) {
+                send(peer, vote, actions);
+            }
+            instance = instance.next();
+        }
+    }
+
+    fn send_certificate(&self, peer: ReplicaId, actions: &mut Vec<Action>) {
+        if let Some(certificate) = self.chain.certificate() {
+            send(peer, Message::ChainCertificate(certificate.clone()), actions);
+        }
+    }
+
+    fn own_status(&self) -> Status {
+        Status {
+            view: self.view.id(),
+            regency: self.regency,
+            decided: self.log.prefix(),
+            retained_from: self.log.retained_from(),
+            certified: self.chain.certified(),
+        }
+    }
+
+    pub(super) fn on_tick(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        self.fetch_due(now, actions);
+        if self.chain_due.is_some_and(|due| due <= now) {
+            self.chain_due = None;
+            self.sign(self.log.prefix(), self.log.chain(), actions);
+        }
+        if self.status_due.is_some_and(|due| due <= now) {
+            self.status_due = None;
+            self.links.renew_answers();
+            if self.has_open_work() {
+                broadcast(Message::Status(self.own_status()), actions);
+                self.resend_open(now, None, actions);
+                if let Some(signature) = self.chain.own_uncertified() {
+                    broadcast(Message::ChainSignature(signature), actions);
+                }
+                self.retry_early(now, actions);
+                self.trust_certified_claims(now, actions);
+            }
+        }
+    }
+
+    /// What follows from a longer prefix: signatures due by number, instances now in reach.
+    pub(super) fn on_prefix(&mut self, now: Timestamp, before: InstanceId, actions: &mut Vec<Action>) {
+        let interval = self.settings.chain_interval;
+        let mut due = before.0.checked_div(interval).unwrap_or(0).saturating_add(1).saturating_mul(interval);
+        while due <= self.log.prefix().0 {
+            if let Some(chain) = self.log.chain_at(InstanceId(due)) {
+                self.sign(InstanceId(due), chain, actions);
+            }
+            due = due.saturating_add(interval);
+        }
+        self.close_votes();
+        let horizon = Window::horizon(self.log.prefix(), &self.settings);
+        let mut reached = Window::horizon(before, &self.settings).next();
+        while reached <= horizon {
+            self.on_claim(now, reached, actions);
+            reached = reached.next();
+        }
+        self.widen(now, actions);
+        self.on_caught_up(now, actions);
+    }
+
+    /// Asks peers that are ahead for more, when nothing that they said is left to work on.
+    fn on_caught_up(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.window.has_work() {
+            return;
+        }
+        let spacing = self.exchange_spacing();
+        let ahead: Vec<ReplicaId> = self.links.ahead(self.log.prefix()).map(|(peer, _)| peer).collect();
+        for peer in ahead {
+            if self.links.may_tell(peer, now, spacing) {
+                send(peer, Message::Status(self.own_status()), actions);
+            }
+        }
+    }
+
+    fn sign(&mut self, instance: InstanceId, chain: Digest, actions: &mut Vec<Action>) {
+        if self.record.may_vote() && self.chain.request(instance) {
+            let view = self.view.id();
+            actions.push(Action::Sign(Statement::Chain { view, instance, chain }));
+        }
+    }
+
+    pub(super) fn on_signed(
+        &mut self,
+        now: Timestamp,
+        instance: InstanceId,
+        chain: Digest,
+        signature: Signature,
+        actions: &mut Vec<Action>,
+    ) {
+        let own = self.chain.signed(instance, chain, signature);
+        broadcast(Message::ChainSignature(own), actions);
+        if self.chain.add(self.me, &own, &self.view) {
+            self.on_certified(now, actions);
+        }
+    }
+
+    pub(super) fn on_chain_signature(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        signature: ChainSignature,
+        actions: &mut Vec<Action>,
+    ) {
+        let ChainSignature { view, instance, chain, .. } = signature;
+        if view != self.view.id() {
+            return report(from, Reason::WrongView, actions);
+        }
+        let prefix = self.log.prefix();
+        if instance > prefix.max(self.chain.certified()).plus(self.settings.span) {
+            return report(from, Reason::TooFarAhead, actions);
+        }
+        if instance <= self.chain.certified() {
+            return;
+        }
+        if instance <= prefix {
+            let own = self.log.chain_at(instance);
+            if own.is_some_and(|own| own != chain) {
+                return report(from, Reason::ConflictingChain, actions);
+            }
+            let period = self.settings.chain_period;
+            if own.is_some() && self.record.may_vote() && self.chain.follow(instance, self.me, now, period) {
+                actions.push(Action::Sign(Statement::Chain { view, instance, chain }));
+            }
+        }
+        if self.chain.add(from, &signature, &self.view) {
+            self.on_certified(now, actions);
+        }
+    }
+
+    pub(super) fn on_chain_certificate(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        certificate: ChainCertificate,
+        actions: &mut Vec<Action>,
+    ) {
+        if certificate.view != self.view.id() {
+            return report(from, Reason::WrongView, actions);
+        }
+        let are_members =
+            certificate.signatures.iter().all(|(signer, _)| self.view.member(*signer).is_some());
+        let is_increasing =
+            certificate.signatures.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if a < b));
+        if certificate.signatures.len() < self.view.certifying() || !are_members || !is_increasing {
+            return report(from, Reason::BadCertificate, actions);
+        }
+        if self.log.chain_at(certificate.instance).is_some_and(|own| own != certificate.chain) {
+            return report(from, Reason::ConflictingChain, actions);
+        }
+        if self.chain.install(certificate) {
+            self.on_certified(now, actions);
+        }
+    }
+
+    fn on_certified(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        self.chain_due = None;
+        self.close_votes();
+        self.widen(now, actions);
+        self.advance(now, actions);
+    }
+
+    /// [VOTE-1] Votes go only when a certificate covers them and their batches are here.
+    fn close_votes(&mut self) {
+        self.record.close(self.chain.certified().min(self.log.prefix()));
+    }
+
+    /// A single peer's DECIDED statements are as good as the certificate that their chain ends in [ACCEPT-1].
+    fn trust_certified_claims(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some((end, chain)) = self.chain.certificate().map(|c| (c.instance, c.chain)) else { return };
+        let start = self.log.prefix().next();
+        if end < start || end > self.log.prefix().plus(DECIDED_PER_STATUS_MAX) {
+            return;
+        }
+        let peers: Vec<ReplicaId> = self.links.ids().collect();
+        for peer in peers {
+            let Some(digests) = self.claims_up_to(peer, start, end) else { continue };
+            if digests.iter().fold(self.log.chain(), |chain, (_, digest)| chain_next(&chain, digest)) != chain
+            {
+                continue;
+            }
+            for (instance, digest) in digests {
+                self.window.certify_claim(instance, digest);
+                self.on_claim(now, instance, actions);
+            }
+            return;
+        }
+    }
+
+    fn claims_up_to(
+        &self,
+        peer: ReplicaId,
+        start: InstanceId,
+        end: InstanceId,
+    ) -> Option<Vec<(InstanceId, Digest)>> {
+        let instances = (start.0..=end.0).map(InstanceId);
+        instances.map(|id| self.window.claim_of(peer, id).map(|digest| (id, digest))).collect()
+    }
+}

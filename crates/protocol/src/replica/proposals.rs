@@ -1,0 +1,221 @@
+//! The first half of the ordering walk: proposing as the leader, judging proposals as everybody.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Replica, broadcast, report, requests};
+use crate::action::{Action, Reason};
+use crate::ids::{InstanceId, ReplicaId};
+use crate::message::{Batch, Body, Message, Propose};
+use crate::mutants::{Mutant, is_active};
+use crate::ordering::candidate::{Candidate, Source};
+use crate::ordering::instance::Proposal;
+use crate::ordering::window::Window;
+use crate::time::Timestamp;
+use crate::view::RequestAuth;
+
+impl Replica {
+    /// Proposes what has gathered, if this replica leads and the window has room [PROPOSE-1].
+    pub(super) fn propose(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.leader() != self.me || !self.record.may_vote() {
+            return;
+        }
+        while self.requests.has_unproposed() && !self.executor_is_full() {
+            let prefix = self.log.prefix();
+            let instance = self.record.proposed().max(prefix).next();
+            let in_flight = instance.0.saturating_sub(prefix.0).saturating_sub(1);
+            let is_full_batch = self.requests.unproposed() >= self.settings.batch_requests_max;
+            if instance > self.vote_limit() || (in_flight >= self.eager_instances && !is_full_batch) {
+                return;
+            }
+            if !self.record.propose(instance) {
+                return;
+            }
+            let requests = self.requests.take_batch(&self.settings);
+            let batch = Arc::new(Batch {
+                view: self.view.id(),
+                instance,
+                timestamp: now,
+                requests: requests.iter().map(|request| request.digest()).collect(),
+            });
+            let propose = Propose { regency: self.regency, batch: Arc::clone(&batch), inline: Vec::new() };
+            broadcast(Message::Propose(propose), actions);
+            let digest = batch.digest();
+            let mut candidate = Candidate::new(batch);
+            for (position, request) in requests.iter().enumerate() {
+                candidate.put(position, request, Source::Pool);
+            }
+            self.window.add_candidate(instance, digest, candidate, now);
+            self.window.open(instance, now).proposal = Proposal::Accepted(digest);
+            self.evaluate(now, instance, actions);
+        }
+    }
+
+    /// The highest instance that this replica proposes or votes for: inside its window, and at most `span`
+    /// above its certificate [PROPOSE-1, CHAIN-1].
+    pub(super) fn vote_limit(&self) -> InstanceId {
+        let in_window = self.log.prefix().plus(self.settings.window);
+        in_window.min(self.chain.certified().plus(self.settings.span))
+    }
+
+    pub(super) fn on_propose(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        propose: Propose,
+        actions: &mut Vec<Action>,
+    ) {
+        let id = propose.batch.instance;
+        if propose.batch.view != self.view.id() {
+            return report(from, Reason::WrongView, actions);
+        }
+        if propose.regency != self.regency {
+            return report(from, Reason::WrongRegency, actions);
+        }
+        if from != self.leader() {
+            return report(from, Reason::NotTheLeader, actions);
+        }
+        if id <= self.log.prefix() {
+            return;
+        }
+        if id > Window::horizon(self.log.prefix(), &self.settings) {
+            return report(from, Reason::TooFarAhead, actions);
+        }
+        let limit = self.vote_limit();
+        let skew = self.settings.max_clock_skew;
+        let instance = self.window.open(id, now);
+        let (is_known, is_same) = match &instance.proposal {
+            Proposal::None => (false, false),
+            Proposal::Early(kept) => (true, kept.batch == propose.batch),
+            Proposal::Accepted(digest) | Proposal::Invalid(digest) => {
+                (true, *digest == propose.batch.digest())
+            }
+        };
+        if is_known {
+            // [PROPOSE-3] The first one counts.
+            if !is_same {
+                report(from, Reason::SecondProposal, actions);
+            }
+            return;
+        }
+        let timestamp = propose.batch.timestamp;
+        if timestamp < now && now.since(timestamp) > skew {
+            return report(from, Reason::TimestampSkewed, actions);
+        }
+        let is_ahead_of_clock = timestamp > now && timestamp.since(now) > skew;
+        if id > limit || is_ahead_of_clock {
+            // [PROPOSE-3] Early: kept, one per instance, and tried again.
+            instance.proposal = Proposal::Early(Box::new(propose));
+            self.window.mark_early(id, true);
+            return;
+        }
+        self.accept_proposal(now, from, propose, actions);
+    }
+
+    /// Judges again the proposals that were kept because they came early.
+    pub(super) fn retry_early(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        for id in self.window.early_up_to(self.vote_limit()) {
+            self.window.mark_early(id, false);
+            let Some(instance) = self.window.get_mut(id) else { continue };
+            if let Proposal::Early(propose) = std::mem::take(&mut instance.proposal) {
+                self.on_propose(now, self.leader(), *propose, actions);
+            }
+        }
+    }
+
+    /// The proposal is the leader's first, in the window and in time: checks it, and gathers its bodies.
+    fn accept_proposal(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        propose: Propose,
+        actions: &mut Vec<Action>,
+    ) {
+        let Propose { batch, inline, .. } = propose;
+        let id = batch.instance;
+        let digest = batch.digest();
+        let verdict = if batch.requests.len() > self.settings.batch_requests_max {
+            Some(Reason::BatchTooLarge)
+        } else if has_twice(&batch) && !is_active(Mutant::RequestTwiceExecuted) {
+            Some(Reason::RequestTwice)
+        } else {
+            None
+        };
+        if let Some(reason) = verdict {
+            self.window.open(id, now).proposal = Proposal::Invalid(digest);
+            return report(from, reason, actions);
+        }
+        // A batch that others vouched for may have been fetched before the proposal came.
+        let is_here = self.window.get(id).is_some_and(|instance| instance.candidates.contains_key(&digest));
+        if !is_here {
+            let mut candidate = Candidate::new(Arc::clone(&batch));
+            for (position, request) in batch.requests.iter().enumerate() {
+                if let Some(body) = self.requests.get(request) {
+                    candidate.put(position, body, Source::Pool);
+                }
+            }
+            self.window.add_candidate(id, digest, candidate, now);
+        }
+        for request in &batch.requests {
+            self.requests.mark_proposed(request);
+        }
+        self.window.open(id, now).proposal = Proposal::Accepted(digest);
+        for body in &inline {
+            self.put_body(now, from, body, actions);
+        }
+        self.judge_bodies(id, from, actions);
+        self.evaluate(now, id, actions);
+    }
+
+    /// Once all bodies of an accepted proposal are here: whether the batch keeps the rules that need them.
+    pub(super) fn judge_bodies(&mut self, id: InstanceId, leader: ReplicaId, actions: &mut Vec<Action>) {
+        let Some(instance) = self.window.get_mut(id) else { return };
+        let Proposal::Accepted(digest) = instance.proposal else { return };
+        let Some(candidate) = instance.candidates.get(&digest) else { return };
+        let has_foreign = candidate.has_foreign();
+        if !candidate.is_complete() || !has_foreign {
+            return;
+        }
+        let bytes: usize = candidate.requests().map(|request| request.encoded().len()).sum();
+        let lone = candidate.batch().requests.len() == 1;
+        let reason = if bytes > self.settings.batch_bytes_max && !lone {
+            Reason::BatchTooLarge
+        } else if candidate.has_place_twice() && !is_active(Mutant::RequestTwiceExecuted) {
+            Reason::RequestTwice
+        } else if candidate.requests().any(|r| requests::check(r, &self.view, &self.settings).is_err()) {
+            Reason::InvalidRequest
+        } else {
+            return;
+        };
+        instance.proposal = Proposal::Invalid(digest);
+        report(leader, reason, actions);
+    }
+
+    /// Puts a body from another replica where it is needed, if it may serve there.
+    pub(super) fn put_body(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        body: &Body,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.window.wants(&body.request.digest()) {
+            return report(from, Reason::UnexpectedBody, actions);
+        }
+        // [REQ-3] A signature convinces here too; without one the body waits for the client's own channel.
+        let is_authentic = body.proof.is_some() && self.view.admits(&body.request.client());
+        if !is_authentic && self.view.request_auth() == RequestAuth::Signature {
+            return report(from, Reason::Unsigned, actions);
+        }
+        let source = if is_authentic { Source::Proven } else { Source::Unproven };
+        for filled in self.window.fill(&body.request, source) {
+            self.on_filled(now, filled, actions);
+        }
+    }
+}
+
+/// Whether a digest stands twice in a batch.
+fn has_twice(batch: &Batch) -> bool {
+    let mut seen = BTreeSet::new();
+    !batch.requests.iter().all(|request| seen.insert(*request))
+}

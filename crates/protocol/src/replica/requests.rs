@@ -1,0 +1,125 @@
+//! The request walk: from a client's channel into the pool, or back with an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Replica;
+use crate::action::{Action, Misbehaviour, Origin, Reason};
+use crate::event::ClientRequest;
+use crate::ids::ReplicaId;
+use crate::limits::{Settings, WHOLE_RESULT_BYTES_MAX};
+use crate::message::{Outcome, Refusal, Reply, Request, RequestKind, RequestPlace};
+use crate::mutants::{Mutant, is_active};
+use crate::requests::Full;
+use crate::sessions::Known;
+use crate::time::Timestamp;
+use crate::view::{RequestAuth, View};
+
+/// What a client over its bound is told to wait.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+impl Replica {
+    pub(super) fn on_request(&mut self, now: Timestamp, from: ClientRequest, actions: &mut Vec<Action>) {
+        let ClientRequest { request, proof, whole_result } = from;
+        if let Err((reason, refusal)) = check(&request, &self.view, &self.settings) {
+            return self.refuse(&request, reason, refusal, actions);
+        }
+        if self.view.request_auth() == RequestAuth::Signature && proof.is_none() {
+            return self.refuse(&request, Reason::Unsigned, Refusal::BadSignature, actions);
+        }
+        let is_early = match self.sessions.lookup(&request) {
+            Known::Answered(outcome) => return self.reply(&request.place(), outcome, whole_result, actions),
+            Known::Reused => {
+                return self.refuse(&request, Reason::SequenceReused, Refusal::SequenceReused, actions);
+            }
+            Known::BelowFloor if is_active(Mutant::SequenceUnchecked) => false,
+            // [REQ-4] The client itself said that it waits for nothing below its floor.
+            Known::BelowFloor => return report(&request, Reason::BelowFloor, actions),
+            // It is answered when its result comes.
+            Known::Executing => return,
+            Known::New => false,
+            Known::NoSession if request.kind() == RequestKind::Open => false,
+            // [REQ-6] A session whose place is above the own prefix may yet be opened.
+            Known::NoSession if request.session().instance() > self.log.prefix() => true,
+            Known::NoSession => {
+                return self.refuse(&request, Reason::SessionExpired, Refusal::SessionExpired, actions);
+            }
+        };
+        let inserted =
+            self.requests.insert(Arc::clone(&request), proof, whole_result, is_early, &self.settings);
+        match inserted {
+            Ok(()) => {}
+            Err(Full::Reused) => {
+                return self.refuse(&request, Reason::SequenceReused, Refusal::SequenceReused, actions);
+            }
+            Err(Full::Busy) => {
+                let busy = Refusal::Busy { retry_after: RETRY_AFTER };
+                return self.refuse(&request, Reason::ClientBusy, busy, actions);
+            }
+        }
+        if self.window.wants(&request.digest()) {
+            self.on_authentic_body(now, &request, actions);
+        }
+    }
+
+    /// Sends an answer to the client of `place`: whole, or by digest if another replica sends it whole.
+    pub(super) fn reply(
+        &self,
+        place: &RequestPlace,
+        outcome: Outcome,
+        is_whole: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let outcome = match outcome {
+            Outcome::Result(result) if result.len() > WHOLE_RESULT_BYTES_MAX && !is_whole => {
+                let outcome = Outcome::Result(result);
+                match outcome.result_digest() {
+                    Some(digest) if !sends_whole(&self.view, self.me, place) => Outcome::ResultDigest(digest),
+                    Some(_) | None => outcome,
+                }
+            }
+            other => other,
+        };
+        let reply = Reply { session: place.session, sequence: place.sequence, outcome };
+        actions.push(Action::Reply { client: place.client, reply });
+    }
+
+    fn refuse(&self, request: &Request, reason: Reason, refusal: Refusal, actions: &mut Vec<Action>) {
+        report(request, reason, actions);
+        self.reply(&request.place(), Outcome::Refused(refusal), false, actions);
+    }
+}
+
+/// Whether it is this replica's turn to send the result of `place` whole [CLI-1].
+fn sends_whole(view: &View, me: ReplicaId, place: &RequestPlace) -> bool {
+    let turn = place.sequence.0.checked_rem(view.n() as u64);
+    view.position(me).map(|position| position as u64) == turn
+}
+
+fn report(request: &Request, reason: Reason, actions: &mut Vec<Action>) {
+    actions.push(Action::Report(Misbehaviour { by: Origin::Client(request.client()), reason }));
+}
+
+/// What every correct replica judges alike, before ordering: a pure function of request and view [REQ-7].
+pub(super) fn check(request: &Request, view: &View, settings: &Settings) -> Result<(), (Reason, Refusal)> {
+    if !view.admits(&request.client()) {
+        return Err((Reason::UnknownClient, Refusal::UnknownClient));
+    }
+    if request.payload_len() > settings.request_bytes_max {
+        return Err((Reason::RequestTooLarge, Refusal::TooLarge));
+    }
+    match request.kind() {
+        RequestKind::Open => match request.valid_until() {
+            Some(_) => Ok(()),
+            None => Err((Reason::OpenExpired, Refusal::OpenExpired)),
+        },
+        RequestKind::Ordered => {
+            let (floor, sequence) = (request.floor(), request.sequence());
+            if sequence >= floor && sequence < floor.plus(settings.session_window) {
+                Ok(())
+            } else {
+                Err((Reason::SequenceOutsideWindow, Refusal::TooFarAhead))
+            }
+        }
+    }
+}

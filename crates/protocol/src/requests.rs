@@ -1,0 +1,321 @@
+//! The pool of authentic requests that wait to be ordered, bounded per session, per client and in all [REQ-5].
+//!
+//! Owned by the replica; its request walk admits, its ordering walk takes batches and looks up bodies, its
+//! delivery walk removes what was executed. A request is here at most once per (client, session, sequence).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::ids::{ClientId, Digest, SessionId};
+use crate::limits::{EARLY_REQUESTS_MAX, Settings};
+use crate::message::{Body, BundleProof, Request, RequestPlace};
+
+/// Requests taken of one client before the next one's turn comes, when a batch is filled.
+const TURN: usize = 16;
+
+/// The pending requests.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    pending: BTreeMap<Digest, Pending>,
+    places: BTreeMap<RequestPlace, Digest>,
+    /// Requests that no accepted proposal holds, by client and arrival: what a leader proposes from.
+    unproposed: BTreeMap<ClientId, BTreeMap<u64, Digest>>,
+    /// Requests whose session is not open here yet: not to be proposed [REQ-6].
+    early: BTreeSet<(SessionId, Digest)>,
+    clients: BTreeMap<ClientId, usize>,
+    arrivals: u64,
+    /// How many entries `unproposed` has.
+    queued: usize,
+    bytes: usize,
+    /// The client whose turn was last.
+    turn: ClientId,
+}
+
+#[derive(Debug)]
+struct Pending {
+    request: Arc<Request>,
+    proof: Option<Arc<BundleProof>>,
+    arrival: u64,
+    whole_result: bool,
+}
+
+/// Why a request was not taken into the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The client has as many bytes pending as it may, or the pool as many requests.
+    Busy,
+    /// Another request of the same place is here.
+    Reused,
+}
+
+impl Requests {
+    /// Takes a request, proposable at once or *early*; taking one that is here already changes nothing, but a
+    /// wish for the whole result stays.
+    pub(crate) fn insert(
+        &mut self,
+        request: Arc<Request>,
+        proof: Option<Arc<BundleProof>>,
+        whole_result: bool,
+        is_early: bool,
+        settings: &Settings,
+    ) -> Result<(), Full> {
+        let (place, digest) = (request.place(), request.digest());
+        if let Some(here) = self.places.get(&place) {
+            if *here != digest {
+                return Err(Full::Reused);
+            }
+            if let Some(pending) = self.pending.get_mut(&digest) {
+                pending.whole_result |= whole_result;
+            }
+            return Ok(());
+        }
+        let weight = request.encoded().len();
+        let client_bytes = self.clients.get(&place.client).copied().unwrap_or(0).saturating_add(weight);
+        let is_full = client_bytes > settings.client_pending_bytes_max
+            || self.pending.len() >= settings.pending_requests_max
+            || (is_early && self.early.len() >= EARLY_REQUESTS_MAX);
+        if is_full {
+            return Err(Full::Busy);
+        }
+        self.arrivals = self.arrivals.wrapping_add(1);
+        let arrival = self.arrivals;
+        self.clients.insert(place.client, client_bytes);
+        self.bytes = self.bytes.saturating_add(weight);
+        self.places.insert(place, digest);
+        if is_early {
+            self.early.insert((place.session, digest));
+        } else {
+            self.enqueue(place.client, arrival, digest);
+        }
+        self.pending.insert(digest, Pending { request, proof, arrival, whole_result });
+        Ok(())
+    }
+
+    /// The authentic request with this digest.
+    pub(crate) fn get(&self, digest: &Digest) -> Option<&Arc<Request>> {
+        self.pending.get(digest).map(|pending| &pending.request)
+    }
+
+    /// The request with this digest and its proof, to be sent to another replica.
+    pub(crate) fn body(&self, digest: &Digest) -> Option<Body> {
+        let pending = self.pending.get(digest)?;
+        Some(Body { request: Arc::clone(&pending.request), proof: pending.proof.clone() })
+    }
+
+    /// Marks a request as part of an accepted proposal: it is not proposed again.
+    pub(crate) fn mark_proposed(&mut self, digest: &Digest) {
+        if let Some(pending) = self.pending.get(digest) {
+            self.unqueue(pending.request.client(), pending.arrival);
+        }
+    }
+
+    /// Whether there is something to propose.
+    pub(crate) fn has_unproposed(&self) -> bool {
+        !self.unproposed.is_empty()
+    }
+
+    /// How many requests could be proposed.
+    pub(crate) fn unproposed(&self) -> usize {
+        self.queued
+    }
+
+    /// Takes requests for one batch out of the queue, the clients in turn, within the limits of a batch.
+    pub(crate) fn take_batch(&mut self, settings: &Settings) -> Vec<Arc<Request>> {
+        let mut batch = Vec::new();
+        let mut bytes = 0_usize;
+        let mut round: Vec<ClientId> = self.unproposed.keys().copied().collect();
+        let after = round.partition_point(|client| *client <= self.turn);
+        round.rotate_left(after);
+        while !round.is_empty() {
+            round.retain(|client| {
+                self.turn = *client;
+                for _ in 0..TURN {
+                    let Some((arrival, next)) = self.front(client) else { return false };
+                    let weight = next.encoded().len();
+                    let is_full = batch.len() >= settings.batch_requests_max
+                        || bytes.saturating_add(weight) > settings.batch_bytes_max;
+                    if is_full && !batch.is_empty() {
+                        return false;
+                    }
+                    bytes = bytes.saturating_add(weight);
+                    self.unqueue(*client, arrival);
+                    batch.push(next);
+                }
+                true
+            });
+        }
+        batch
+    }
+
+    /// The early requests of `session`: they become proposable, or are handed back to be refused.
+    pub(crate) fn take_early(&mut self, session: SessionId) -> Vec<Arc<Request>> {
+        let range = (session, Digest([0; 32]))..=(session, Digest([255; 32]));
+        let digests: Vec<_> = self.early.range(range).copied().collect();
+        for key in &digests {
+            self.early.remove(key);
+        }
+        digests.iter().filter_map(|(_, digest)| self.get(digest).cloned()).collect()
+    }
+
+    /// The lowest session that early requests wait for.
+    pub(crate) fn first_early(&self) -> Option<SessionId> {
+        self.early.first().map(|(session, _)| *session)
+    }
+
+    /// Lets a request that was early be proposed.
+    pub(crate) fn queue(&mut self, digest: &Digest) {
+        if let Some(pending) = self.pending.get(digest) {
+            self.enqueue(pending.request.client(), pending.arrival, *digest);
+        }
+    }
+
+    /// Removes a request; returns whether its client wants the result whole.
+    pub(crate) fn remove(&mut self, digest: &Digest) -> bool {
+        let Some(pending) = self.pending.remove(digest) else { return false };
+        let place = pending.request.place();
+        let weight = pending.request.encoded().len();
+        self.places.remove(&place);
+        self.early.remove(&(place.session, *digest));
+        self.bytes = self.bytes.saturating_sub(weight);
+        self.unqueue(place.client, pending.arrival);
+        if let Some(bytes) = self.clients.get_mut(&place.client) {
+            *bytes = bytes.saturating_sub(weight);
+            if *bytes == 0 {
+                self.clients.remove(&place.client);
+            }
+        }
+        pending.whole_result
+    }
+
+    /// Removes whatever request is pending at `place`, which has been executed; returns as [`Self::remove`].
+    pub(crate) fn remove_place(&mut self, place: &RequestPlace) -> bool {
+        match self.places.get(place).copied() {
+            Some(digest) => self.remove(&digest),
+            None => false,
+        }
+    }
+
+    /// Removes the requests of a session below `floor.sequence`: their client does not wait for them [REQ-4].
+    pub(crate) fn remove_below(&mut self, floor: &RequestPlace) {
+        let first = RequestPlace { sequence: crate::ids::Sequence(0), ..*floor };
+        while let Some((_, digest)) = self.places.range(first..*floor).next() {
+            let digest = *digest;
+            self.remove(&digest);
+        }
+    }
+
+    /// How many requests are pending.
+    pub(crate) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Bytes of the requests that are pending.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn front(&self, client: &ClientId) -> Option<(u64, Arc<Request>)> {
+        let (arrival, digest) = self.unproposed.get(client)?.first_key_value()?;
+        Some((*arrival, Arc::clone(self.get(digest)?)))
+    }
+
+    fn enqueue(&mut self, client: ClientId, arrival: u64, digest: Digest) {
+        if self.unproposed.entry(client).or_default().insert(arrival, digest).is_none() {
+            self.queued = self.queued.saturating_add(1);
+        }
+    }
+
+    fn unqueue(&mut self, client: ClientId, arrival: u64) {
+        let Some(queue) = self.unproposed.get_mut(&client) else { return };
+        if queue.remove(&arrival).is_some() {
+            self.queued = self.queued.saturating_sub(1);
+        }
+        if queue.is_empty() {
+            self.unproposed.remove(&client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Sequence;
+
+    fn request(client: u8, sequence: u64, payload: &[u8]) -> Arc<Request> {
+        let client = ClientId([client; 32]);
+        Arc::new(Request::ordered(client, SessionId(1 << 16), Sequence(sequence), Sequence(0), payload))
+    }
+
+    fn insert(requests: &mut Requests, request: &Arc<Request>) -> Result<(), Full> {
+        requests.insert(Arc::clone(request), None, false, false, &Settings::default())
+    }
+
+    #[test]
+    fn a_place_holds_one_request() {
+        let mut requests = Requests::default();
+        assert_eq!(insert(&mut requests, &request(1, 1, b"a")), Ok(()));
+        assert_eq!(insert(&mut requests, &request(1, 1, b"a")), Ok(()));
+        assert_eq!(insert(&mut requests, &request(1, 1, b"b")), Err(Full::Reused));
+        assert_eq!(requests.len(), 1);
+    }
+
+    #[test]
+    fn a_flooding_client_leaves_room_for_others_in_a_batch() {
+        let mut requests = Requests::default();
+        for sequence in 0..100 {
+            insert(&mut requests, &request(1, sequence, b"flood")).unwrap();
+        }
+        insert(&mut requests, &request(2, 0, b"quiet")).unwrap();
+        let settings = Settings { batch_requests_max: 20, ..Settings::default() };
+        let batch = requests.take_batch(&settings);
+        assert_eq!(batch.len(), 20);
+        assert!(batch.iter().any(|request| request.client() == ClientId([2; 32])));
+    }
+
+    #[test]
+    fn a_batch_keeps_to_its_bytes_and_requests_are_taken_once() {
+        let mut requests = Requests::default();
+        for sequence in 0..3 {
+            insert(&mut requests, &request(1, sequence, &[0; 100])).unwrap();
+        }
+        let settings = Settings { batch_bytes_max: 400, ..Settings::default() };
+        let sizes: Vec<_> = (0..3).map(|_| requests.take_batch(&settings).len()).collect();
+        assert_eq!(sizes, [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_client_over_its_bytes_is_busy_until_some_are_executed() {
+        let mut requests = Requests::default();
+        let settings = Settings { client_pending_bytes_max: 200, ..Settings::default() };
+        let (first, second) = (request(1, 1, &[0; 100]), request(1, 2, &[0; 100]));
+        assert_eq!(requests.insert(Arc::clone(&first), None, false, false, &settings), Ok(()));
+        assert_eq!(requests.insert(Arc::clone(&second), None, false, false, &settings), Err(Full::Busy));
+        requests.remove(&first.digest());
+        assert_eq!(requests.insert(second, None, true, false, &settings), Ok(()));
+        assert_eq!(requests.bytes(), 161);
+    }
+
+    #[test]
+    fn what_lies_below_the_floor_leaves() {
+        let mut requests = Requests::default();
+        for sequence in 0..4 {
+            insert(&mut requests, &request(1, sequence, b"x")).unwrap();
+        }
+        requests.remove_below(&request(1, 3, b"").place());
+        assert_eq!(requests.len(), 1);
+        assert!(!requests.remove_place(&request(1, 3, b"").place()));
+        assert!(!requests.has_unproposed());
+    }
+
+    #[test]
+    fn early_requests_are_not_proposed_until_their_session_opens() {
+        let mut requests = Requests::default();
+        let early = request(1, 1, b"early");
+        requests.insert(Arc::clone(&early), None, false, true, &Settings::default()).unwrap();
+        assert!(!requests.has_unproposed());
+        assert_eq!(requests.first_early(), Some(SessionId(1 << 16)));
+        assert_eq!(requests.take_early(SessionId(1 << 16)), [Arc::clone(&early)]);
+        requests.queue(&early.digest());
+        assert_eq!(requests.take_batch(&Settings::default()), [early]);
+    }
+}
