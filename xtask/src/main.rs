@@ -2,19 +2,33 @@
 //!
 //! `just` recipes and `.ci/run` only call these, so that one place says what each check means.
 
+mod bench_smoke;
+mod binary;
+mod cluster;
+mod external;
+mod process;
+mod purity;
+mod readme;
 mod repository;
+mod shape;
+mod sim_smoke;
 mod tidy;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::repository::Repository;
 
 const USAGE: &str = "usage: cargo xtask <recipe>
 
-  tidy                      file sizes, documentation, links, rules, purity of the core
-";
+  tidy          file sizes, documentation, links, rules, purity of the core
+  purity        the core built for a target without clock, threads and files
+  sim-smoke     20,000 fixed seeds, some of them twice, and every mutant
+  external      tests that need redis-cli, redis-benchmark, redis-server and Python
+  bench-smoke   short benchmark runs; checks the JSON
+  readme        the README's commands in an empty directory
+  ci            everything, as .ci/run does it";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +46,18 @@ fn run(arguments: &[String]) -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["tidy"] => tidy::run(&repository),
+        ["purity"] => purity::run(&repository),
+        ["sim-smoke"] => sim_smoke::run(&repository),
+        ["external"] => external::run(&repository),
+        ["bench-smoke"] => bench_smoke::run(&repository),
+        ["readme"] => readme::run(&repository),
+        ["ci"] => ci(&repository),
         _ => bail!("{USAGE}"),
     }
+}
+
+fn ci(repository: &Repository) -> Result<()> {
+    let status = Command::new("bash").arg(".ci/run").current_dir(repository.root()).status()?;
+    ensure!(status.success(), ".ci/run failed");
+    Ok(())
 }

@@ -36,6 +36,12 @@ impl Repository {
         &self.root
     }
 
+    /// Where cargo puts what it builds.
+    pub(crate) fn target(&self) -> PathBuf {
+        std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| self.root.join("target"), |set| self.root.join(set))
+    }
+
     /// Whether a file or folder is there.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.root.join(path).exists()

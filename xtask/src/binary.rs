@@ -1,0 +1,61 @@
+//! The `regency` binary in the builds that the recipes run.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::repository::Repository;
+
+/// A built `regency`.
+#[derive(Clone, Debug)]
+pub(crate) struct Binary {
+    path: PathBuf,
+}
+
+impl Binary {
+    /// The release build: what users run.
+    pub(crate) fn release(repository: &Repository) -> Result<Self> {
+        build(repository, &[])?;
+        Ok(Self { path: uplifted(repository) })
+    }
+
+    /// The release build with the mutants, kept beside the other so that neither overwrites the other.
+    pub(crate) fn mutants(repository: &Repository) -> Result<Self> {
+        build(repository, &["--features", "mutants"])?;
+        let folder = repository.target().join("mutants");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let path = folder.join("regency");
+        let built = uplifted(repository);
+        fs::copy(&built, &path).with_context(|| format!("cannot copy {}", built.display()))?;
+        Ok(Self { path })
+    }
+
+    /// A call of it, not started yet.
+    pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn output<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Result<Output> {
+        self.command(arguments).output().with_context(|| format!("cannot run {}", self.path.display()))
+    }
+}
+
+fn build(repository: &Repository, more: &[&str]) -> Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .current_dir(repository.root())
+        .args(["build", "--quiet", "--release", "--locked", "--package", "regency-cli"])
+        .args(more)
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "cargo build failed");
+    Ok(())
+}
+
+fn uplifted(repository: &Repository) -> PathBuf {
+    repository.target().join("release/regency")
+}

@@ -1,0 +1,118 @@
+//! The simulator's fixed seeds, and the mutants that it must catch.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use regency_protocol::mutants::Mutant;
+use serde_json::Value;
+
+use crate::binary::Binary;
+use crate::repository::Repository;
+use crate::shape::{Kind, check};
+
+/// Seeds of the smoke run: always the same, so that a change that breaks one is to blame.
+const SEEDS: u64 = 20_000;
+/// Short schedules a second and core that the simulator must reach.
+const SCHEDULES_PER_SECOND_MIN: f64 = 300.0;
+/// How long a mutant may live.
+const MUTANT_SECONDS_MAX: f64 = 60.0;
+/// As many seeds as no mutant survives.
+const MUTANT_SEEDS: u64 = 20_000;
+
+/// What `regency sim --json` prints.
+const FIELDS: [(&str, Kind); 7] = [
+    ("seeds", Kind::Integer),
+    ("schedules", Kind::Integer),
+    ("events", Kind::Integer),
+    ("seconds", Kind::Number),
+    ("points_reached", Kind::Integer),
+    ("points_total", Kind::Integer),
+    ("points_missing", Kind::Texts),
+];
+
+/// The seeds first, then each mutant.
+pub(crate) fn run(repository: &Repository) -> Result<()> {
+    let mutants = Binary::mutants(repository)?;
+    let binary = Binary::release(repository)?;
+    seeds(&binary)?;
+    let mut survivors = Vec::new();
+    for mutant in Mutant::ALL {
+        if !is_caught(&mutants, mutant.name())? {
+            survivors.push(mutant.name());
+        }
+    }
+    ensure!(survivors.is_empty(), "mutants not caught in {MUTANT_SECONDS_MAX} s: {survivors:?}");
+    refuses_to_serve(&mutants)
+}
+
+fn seeds(binary: &Binary) -> Result<()> {
+    let seeds = SEEDS.to_string();
+    let output = binary.output(&["sim", "--seeds", &seeds, "--json"])?;
+    let report: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!("regency sim printed no JSON: {}", String::from_utf8_lossy(&output.stderr))
+    })?;
+    let failure = &report["failure"];
+    ensure!(failure.is_null() && output.status.success(), "the simulator found: {failure}");
+    check(&report, &FIELDS)?;
+    ensure!(report["seeds"].as_u64() == Some(SEEDS), "it ran {} seeds instead of {SEEDS}", report["seeds"]);
+    // Some seeds run twice, and their traces must be equal: so there are more schedules than seeds.
+    let schedules = report["schedules"].as_u64().context("schedules is no count")?;
+    ensure!(schedules >= SEEDS + SEEDS / 100, "{schedules} schedules: 1% of the seeds must run twice");
+    let missing = &report["points_missing"];
+    ensure!(missing.as_array().is_some_and(Vec::is_empty), "the seeds never reached {missing}");
+    let seconds = report["seconds"].as_f64().context("seconds is no number")?;
+    println!(
+        "sim: {SEEDS} seeds, {schedules} schedules, {} events in {seconds:.0} s ({:.0} schedules a second)",
+        report["events"],
+        as_float(schedules) / seconds
+    );
+    speed(schedules, seconds)
+}
+
+/// On a machine that others use too, a slow run says little: a tenth of the target is what fails.
+fn speed(schedules: u64, seconds: f64) -> Result<()> {
+    let reached = as_float(schedules) / seconds;
+    if reached < SCHEDULES_PER_SECOND_MIN {
+        println!("sim: below the target of {SCHEDULES_PER_SECOND_MIN} schedules a second");
+    }
+    ensure!(reached >= SCHEDULES_PER_SECOND_MIN / 10.0, "{reached:.0} schedules a second");
+    Ok(())
+}
+
+fn is_caught(binary: &Binary, mutant: &str) -> Result<bool> {
+    let begin = Instant::now();
+    let seeds = MUTANT_SEEDS.to_string();
+    let output = binary.output(&["sim", "--mutant", mutant, "--seeds", &seeds, "--json"])?;
+    let seconds = begin.elapsed().as_secs_f64();
+    match output.status.code() {
+        Some(1) => {}
+        Some(0) => return Ok(false),
+        other => {
+            bail!("sim --mutant {mutant} ended with {other:?}: {}", String::from_utf8_lossy(&output.stderr))
+        }
+    }
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("sim --mutant {mutant} printed no JSON"))?;
+    let failure = &report["failure"];
+    ensure!(failure["seed"].is_u64(), "sim --mutant {mutant} failed without naming a seed: {report}");
+    println!(
+        "mutant {mutant}: caught in {seconds:.1} s by {} at seed {}",
+        failure["invariant"], failure["seed"]
+    );
+    Ok(seconds <= MUTANT_SECONDS_MAX)
+}
+
+/// A build with mutants in it must never serve anybody.
+fn refuses_to_serve(binary: &Binary) -> Result<()> {
+    let output = binary.output(&["replica", "nowhere/replica-0"])?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success(), "a build with mutants runs a replica");
+    ensure!(stderr.contains("mutants"), "a build with mutants does not say why it refuses: {stderr}");
+    println!("mutants build: refuses to run a replica");
+    Ok(())
+}
+
+/// A count as a float, for rates.
+fn as_float(count: u64) -> f64 {
+    count as f64
+}
