@@ -12,6 +12,7 @@
         clippy::expect_used,
         clippy::indexing_slicing,
         clippy::panic,
+        clippy::arithmetic_side_effects,
         clippy::float_arithmetic
     )
 )]

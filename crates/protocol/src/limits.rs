@@ -116,6 +116,7 @@ pub struct SettingsError {
 
 impl Settings {
     /// Refuses settings that contradict each other.
+    #[expect(clippy::arithmetic_side_effects, reason = "128 bits hold any sum and product of two settings")]
     pub fn check(&self) -> Result<(), SettingsError> {
         let at_least = |key: &'static str, value: u128, least: u128, rule: &str| {
             if value >= least {

@@ -60,7 +60,7 @@ impl Request {
         kind: RequestKind,
         payload: &[u8],
     ) -> Self {
-        let mut out = BytesMut::with_capacity(REQUEST_HEADER_BYTES + payload.len());
+        let mut out = BytesMut::with_capacity(REQUEST_HEADER_BYTES.saturating_add(payload.len()));
         out.put_slice(&client.0);
         out.put_u64_le(session.0);
         out.put_u64_le(sequence.0);

@@ -221,6 +221,7 @@ impl View {
 
     /// How many equal votes decide: any two such sets share a correct replica.
     #[must_use]
+    #[expect(clippy::arithmetic_side_effects, reason = "f < n <= MEMBERS_MAX")]
     pub fn quorum(&self) -> usize {
         let quorum = match self.mode {
             Mode::Bft => (self.n() + self.faults + 1).div_ceil(2),
@@ -237,6 +238,7 @@ impl View {
 
     /// How many equal statements contain one of a correct replica, for replies and vouching.
     #[must_use]
+    #[expect(clippy::arithmetic_side_effects, reason = "f < n <= MEMBERS_MAX")]
     pub fn weak(&self) -> usize {
         match self.mode {
             Mode::Bft => self.faults + 1,
@@ -246,13 +248,18 @@ impl View {
 
     /// How many signatures make a chain certificate, and how many STOPs are joined: `f+1` in both modes.
     #[must_use]
+    #[expect(clippy::arithmetic_side_effects, reason = "f < n <= MEMBERS_MAX")]
     pub fn certifying(&self) -> usize {
         self.faults + 1
     }
 
     /// `members[(view + regency) mod n]`.
     #[must_use]
-    #[expect(clippy::indexing_slicing, reason = "rank < n, and a view has at least one member")]
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "rank < n, and n is at least 1"
+    )]
     pub fn leader_of(&self, regency: Regency) -> ReplicaId {
         let n = self.members.len() as u128;
         let rank = (u128::from(self.id.0) + u128::from(regency.0)) % n;
