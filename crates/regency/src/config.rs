@@ -8,11 +8,13 @@
 mod client;
 mod cluster;
 mod document;
+mod genesis;
 mod replica;
 mod settings;
 
 pub use client::ClientConfig;
-pub use cluster::{Cluster, Durability, Genesis, GenesisReplica};
+pub use cluster::Cluster;
+pub use genesis::{Durability, Genesis, GenesisReplica};
 pub use replica::{LogFormat, ReplicaConfig, ReplicaFile};
 
 /// The name of the genesis file in a cluster's directory.

@@ -8,18 +8,17 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use regency_protocol::digest::{self, Domain, Hasher};
+use regency_protocol::digest;
 use regency_protocol::ids::{ClientId, ClusterId, PublicKey, ReplicaId, ViewId};
 use regency_protocol::limits::Settings;
 use regency_protocol::view::{Clients, Member, Mode, RequestAuth, View, ViewError, ViewParts};
 
 use super::document::{Document, Section};
+use super::genesis::{Durability, FORMAT, Genesis, GenesisReplica, identity, request_auth_name};
 use super::settings;
 use crate::failure::{ErrorCode, Failure};
 use crate::keys::parse_hex;
 
-/// The version of the file's format and of the id's derivation.
-const FORMAT: u64 = 1;
 /// Bytes of a service's name.
 const SERVICE_NAME_BYTES_MAX: usize = 64;
 /// Bytes of an address.
@@ -28,6 +27,7 @@ const ADDRESS_BYTES_MAX: usize = 300;
 const KEYS: &[&str] = &[
     "format",
     "cluster",
+    "generation",
     "mode",
     "faults",
     "service",
@@ -41,76 +41,6 @@ const KEYS: &[&str] = &[
 const REPLICA_KEYS: &[&str] = &["id", "address", "key", "admin"];
 const CLIENT_KEYS: &[&str] = &["key"];
 
-/// How durable votes and operations are before they leave a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// In memory only: a replica that stops has lost its votes.
-    None,
-}
-
-impl Durability {
-    /// The level of this name; a known one that does not exist yet is refused with exit status 2.
-    pub fn parse(name: &str) -> Result<Self, Failure> {
-        match name {
-            "none" => Ok(Self::None),
-            "sync" | "async" => Err(Failure::new(
-                ErrorCode::NotOffered,
-                format!(
-                    "durability = \"{name}\" is not offered by this version, which keeps everything in memory"
-                ),
-                "use durability \"none\"",
-            )),
-            _ => Err(Failure::new(
-                ErrorCode::BadValue,
-                format!("durability = \"{name}\" is not possible"),
-                "use durability \"none\"",
-            )),
-        }
-    }
-
-    /// Its name in files and output.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-        }
-    }
-}
-
-/// One replica of a genesis view.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GenesisReplica {
-    /// Its identifier.
-    pub id: ReplicaId,
-    /// `host:port` where it listens for replicas and clients.
-    pub address: String,
-    /// Its public key.
-    pub key: PublicKey,
-    /// `host:port` of its admin port, where that is known; a hint, not part of the cluster's identity.
-    pub admin: Option<String>,
-}
-
-/// What a cluster starts with, before it is checked.
-#[derive(Clone, Debug)]
-pub struct Genesis {
-    /// Which faults are tolerated.
-    pub mode: Mode,
-    /// How many; [`View::faults_max`] is the most.
-    pub faults: usize,
-    /// The service that every replica runs.
-    pub service: String,
-    /// How durable it is.
-    pub durability: Durability,
-    /// How requests are authenticated.
-    pub request_auth: RequestAuth,
-    /// The keys of the listed clients; `None` lets any key in.
-    pub clients: Option<Vec<PublicKey>>,
-    /// The replicas.
-    pub replicas: Vec<GenesisReplica>,
-    /// The protocol's settings.
-    pub settings: Settings,
-}
-
 /// A cluster's genesis, complete and without contradictions.
 #[derive(Clone, Debug)]
 pub struct Cluster {
@@ -119,11 +49,41 @@ pub struct Cluster {
     service: String,
     durability: Durability,
     admins: BTreeMap<ReplicaId, String>,
+    generation: u64,
 }
 
 impl Cluster {
     /// Checks a genesis; its id follows from its content.
     pub fn new(genesis: Genesis) -> Result<Self, Failure> {
+        Self::of_generation(genesis, 0)
+    }
+
+    /// The same replicas, clients and settings as another cluster: its id is a new one, so that nothing that was
+    /// signed or voted in this one counts there.
+    pub fn renewed(&self) -> Result<Self, Failure> {
+        let view = &self.view;
+        let genesis = Genesis {
+            mode: view.mode(),
+            faults: view.faults(),
+            service: self.service.clone(),
+            durability: self.durability,
+            request_auth: view.request_auth(),
+            clients: match view.clients() {
+                Clients::Listed(keys) => Some(keys.values().copied().collect()),
+                Clients::Open => None,
+            },
+            replicas: view.members().iter().map(|member| self.genesis_replica(member)).collect(),
+            settings: Settings::clone(&self.settings),
+        };
+        Self::of_generation(genesis, self.generation.saturating_add(1))
+    }
+
+    fn genesis_replica(&self, member: &Member) -> GenesisReplica {
+        let Member { id, address, key } = member.clone();
+        GenesisReplica { id, address, key, admin: self.admins.get(&id).cloned() }
+    }
+
+    fn of_generation(genesis: Genesis, generation: u64) -> Result<Self, Failure> {
         check_service(&genesis.service)?;
         for replica in &genesis.replicas {
             check_address("address", &replica.address)?;
@@ -168,7 +128,7 @@ impl Cluster {
         };
         // The id is a digest of the checked view, in which the members are sorted.
         let unnamed = View::new(parts(ClusterId::default())).map_err(|error| view_failure(&error))?;
-        let cluster = identity(&unnamed, &genesis.settings, &genesis.service, genesis.durability);
+        let cluster = identity(&unnamed, &genesis.settings, &genesis.service, genesis.durability, generation);
         let view = View::new(parts(cluster)).map_err(|error| view_failure(&error))?;
         Ok(Self {
             view: Arc::new(view),
@@ -176,6 +136,7 @@ impl Cluster {
             service: genesis.service,
             durability: genesis.durability,
             admins,
+            generation,
         })
     }
 
@@ -216,7 +177,7 @@ impl Cluster {
             }
             _ => return Err(root.bad("clients", "\"listed\" or \"open\"")),
         };
-        let cluster = Self::new(Genesis {
+        let genesis = Genesis {
             mode: match root.required_text("mode", "\"bft\"")? {
                 "bft" => Mode::Bft,
                 "cft" => Mode::Cft,
@@ -234,7 +195,8 @@ impl Cluster {
             clients,
             replicas,
             settings,
-        })?;
+        };
+        let cluster = Self::of_generation(genesis, root.number("generation")?.unwrap_or(0))?;
         if cluster.view.cluster().0 != stated {
             return Err(Failure::new(
                 ErrorCode::ClusterChanged,
@@ -279,6 +241,8 @@ impl Cluster {
              format = {FORMAT}\n\
              # The cluster's identity.\n\
              cluster = \"{cluster}\"\n\
+             # How often these replicas have begun anew with nothing, each time as another cluster.\n\
+             generation = {generation}\n\
              # \"bft\": up to `faults` replicas may lie (n >= 3f+1). \"cft\": they may only crash (n >= 2f+1).\n\
              mode = \"{mode}\"\n\
              # How many replicas may be faulty.\n\
@@ -292,6 +256,7 @@ impl Cluster {
              # \"listed\": the [[client]]s below. \"open\": any key.\n\
              clients = \"{clients}\"\n",
             cluster = view.cluster(),
+            generation = self.generation,
             faults = view.faults(),
             service = self.service,
             durability = self.durability.name(),
@@ -355,46 +320,6 @@ impl Cluster {
     pub fn admin(&self, id: ReplicaId) -> Option<&str> {
         self.admins.get(&id).map(String::as_str)
     }
-}
-
-/// How files and output call a way of authentication.
-#[must_use]
-pub(super) fn request_auth_name(auth: RequestAuth) -> &'static str {
-    match auth {
-        RequestAuth::Signature => "signature",
-        RequestAuth::Channel => "channel",
-    }
-}
-
-/// The digest of everything that must be equal everywhere: each part with its length, settings by name.
-fn identity(view: &View, settings: &Settings, service: &str, durability: Durability) -> ClusterId {
-    let text = |hasher: Hasher, text: &str| hasher.number(text.len() as u64).bytes(text.as_bytes());
-    let mut hasher = Hasher::new(Domain::Cluster).number(FORMAT);
-    hasher = hasher.number(match view.mode() {
-        Mode::Bft => 0,
-        Mode::Cft => 1,
-    });
-    hasher = hasher.number(view.faults() as u64);
-    hasher = text(hasher, service);
-    hasher = text(hasher, durability.name());
-    hasher = text(hasher, request_auth_name(view.request_auth()));
-    hasher = hasher.number(view.n() as u64);
-    for member in view.members() {
-        hasher = text(hasher.number(member.id.0.into()), &member.address).bytes(&member.key.0);
-    }
-    match view.clients() {
-        Clients::Open => hasher = hasher.number(0),
-        Clients::Listed(keys) => {
-            hasher = hasher.number(1).number(keys.len() as u64);
-            for key in keys.values() {
-                hasher = hasher.bytes(&key.0);
-            }
-        }
-    }
-    for (name, value) in settings::values(settings) {
-        hasher = text(hasher, name).number(value);
-    }
-    ClusterId(hasher.finish().0)
 }
 
 fn listed(keys: &[PublicKey]) -> Result<BTreeMap<ClientId, PublicKey>, Failure> {
@@ -530,6 +455,17 @@ mod tests {
         assert_eq!(read.view().clients(), written.view().clients());
         assert_eq!(read.admin(ReplicaId(2)), Some("127.0.0.1:7102"));
         assert_eq!(read.to_toml(), written.to_toml());
+    }
+
+    #[test]
+    fn a_renewed_cluster_has_the_same_replicas_and_another_id() {
+        let first = Cluster::new(genesis()).unwrap();
+        let second = first.renewed().unwrap();
+        assert_ne!(second.id(), first.id());
+        assert_ne!(second.renewed().unwrap().id(), second.id());
+        assert_eq!(second.view().members(), first.view().members());
+        assert_eq!(second.view().clients(), first.view().clients());
+        assert_eq!(parse(&second.to_toml()).unwrap().id(), second.id());
     }
 
     #[test]
