@@ -19,6 +19,7 @@
 
 pub mod action;
 mod chain;
+pub mod client;
 pub mod codec;
 mod decided;
 pub mod digest;
