@@ -116,6 +116,8 @@ codes! {
     MutantBuild = 129, Safety;
     /// An invariant that the simulator saw break.
     InvariantBroken = 130, Failed;
+    /// A replica that found one of its own invariants broken and stopped.
+    Invariant = 131, Safety;
 }
 
 impl fmt::Display for ErrorCode {

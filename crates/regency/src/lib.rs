@@ -2,14 +2,19 @@
 //!
 //! Implement [`Service`], run it on `n` machines, call it through a client.
 
+mod admin;
 pub mod config;
 pub mod crypto;
 pub mod failure;
 pub mod keys;
+pub mod logging;
+pub mod metrics;
+pub mod replica;
 pub mod service;
 pub mod transport;
 
 pub use bytes::Bytes;
 pub use failure::{ErrorCode, ExitStatus, Failure};
 pub use regency_protocol as protocol;
+pub use replica::{Replica, ReplicaHandle};
 pub use service::{Context, Operation, Service, Validator};

@@ -238,6 +238,12 @@ impl Link {
         self.outbound_bytes() > 0
     }
 
+    /// Whether a frame or TLS record has begun to arrive and is not complete.
+    #[must_use]
+    pub fn has_partial_frame(&self) -> bool {
+        !self.parser.is_between_frames() || self.input_start < self.input_end
+    }
+
     /// The socket, for its addresses.
     #[must_use]
     pub fn socket(&self) -> &TcpStream {

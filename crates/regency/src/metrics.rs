@@ -1,0 +1,381 @@
+//! What a replica counts: for Prometheus, for operators, for tests.
+//!
+//! Counters are atomics that the replica's thread increments and the admin thread reads. What is counted per
+//! reason has all its series from the start, so that the hot path indexes and never looks labels up.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use regency_protocol::action::Reason;
+use regency_protocol::ids::ReplicaId;
+
+use crate::transport::RefusalCode;
+
+/// Why the shell dropped what somebody sent, or closed a connection; the core has reasons of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// TLS that is none, or is not accepted.
+    Tls,
+    /// A length field above the limit.
+    FrameTooLong,
+    /// A frame without content.
+    FrameEmpty,
+    /// A frame that is no message.
+    Undecodable,
+    /// A frame of a kind that does not exist here.
+    UnknownKind,
+    /// A frame of another protocol version.
+    UnknownVersion,
+    /// A first frame that is no handshake.
+    BadHandshake,
+    /// A handshake that took too long.
+    HandshakeTimeout,
+    /// A frame that took too long to arrive.
+    FrameTimeout,
+    /// A peer or client that takes too long to read what it is sent.
+    WriteTimeout,
+    /// A peer or client for which too much waits to be sent.
+    OutboundFull,
+    /// A peer that holds another key than the view says.
+    WrongPeerKey,
+    /// A request in another client's name.
+    ForeignRequest,
+    /// A signature of a client that does not verify.
+    BadClientSignature,
+    /// A signature in a peer's message that does not verify.
+    BadPeerSignature,
+    /// A request that the service refuses before ordering.
+    RejectedByService,
+    /// A peer that refused this replica's handshake.
+    RefusedByPeer,
+    /// A socket error.
+    Socket,
+}
+
+impl Fault {
+    /// Every fault there is.
+    pub const ALL: &'static [Self] = &[
+        Self::Tls,
+        Self::FrameTooLong,
+        Self::FrameEmpty,
+        Self::Undecodable,
+        Self::UnknownKind,
+        Self::UnknownVersion,
+        Self::BadHandshake,
+        Self::HandshakeTimeout,
+        Self::FrameTimeout,
+        Self::WriteTimeout,
+        Self::OutboundFull,
+        Self::WrongPeerKey,
+        Self::ForeignRequest,
+        Self::BadClientSignature,
+        Self::BadPeerSignature,
+        Self::RejectedByService,
+        Self::RefusedByPeer,
+        Self::Socket,
+    ];
+
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::FrameTooLong => "frame_too_long",
+            Self::FrameEmpty => "frame_empty",
+            Self::Undecodable => "undecodable",
+            Self::UnknownKind => "unknown_kind",
+            Self::UnknownVersion => "unknown_version",
+            Self::BadHandshake => "bad_handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::FrameTimeout => "frame_timeout",
+            Self::WriteTimeout => "write_timeout",
+            Self::OutboundFull => "outbound_full",
+            Self::WrongPeerKey => "wrong_peer_key",
+            Self::ForeignRequest => "foreign_request",
+            Self::BadClientSignature => "bad_client_signature",
+            Self::BadPeerSignature => "bad_peer_signature",
+            Self::RejectedByService => "rejected_by_service",
+            Self::RefusedByPeer => "refused_by_peer",
+            Self::Socket => "socket",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// One phase of ordering, measured per instance at this replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// From the proposal to the own WRITE.
+    Propose,
+    /// From the own WRITE to the own ACCEPT.
+    Write,
+    /// From the own ACCEPT to execution.
+    Accept,
+    /// The service's work.
+    Execute,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: &'static str,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Propose, Self::Write, Self::Accept, Self::Execute];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Propose => "propose",
+            Self::Write => "write",
+            Self::Accept => "accept",
+            Self::Execute => "execute",
+        }
+    }
+}
+
+/// All counters of one replica.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reasons: Vec<Counter>,
+    faults: Vec<Counter>,
+    refusals: Vec<Counter>,
+    phases: Vec<Histogram>,
+    /// Operations executed by the service.
+    pub operations: Counter,
+    /// Batches executed.
+    pub batches: Counter,
+    /// Operations per executed batch.
+    pub batch_operations: Histogram,
+    /// Bytes read from sockets.
+    pub bytes_in: Counter,
+    /// Bytes written to sockets.
+    pub bytes_out: Counter,
+    /// Frames received.
+    pub frames_in: Counter,
+    /// Frames sent.
+    pub frames_out: Counter,
+    /// Turns of the event loop.
+    pub turns: Counter,
+    /// Signatures checked.
+    pub signatures_checked: Counter,
+    /// Replies for which there was no connection any more.
+    pub replies_unroutable: Counter,
+    /// Open connections of clients.
+    pub client_connections: Gauge,
+    /// Open connections to other replicas.
+    pub peer_connections: Gauge,
+    /// The decided prefix.
+    pub decided: Gauge,
+    /// The executed prefix.
+    pub executed: Gauge,
+    /// The instance of the highest chain certificate.
+    pub certified: Gauge,
+    /// Requests that wait to be ordered.
+    pub pending_requests: Gauge,
+    /// Open sessions.
+    pub sessions: Gauge,
+    /// Bytes of decided batches kept for replicas that fell behind.
+    pub retained_bytes: Gauge,
+    /// The installed regency.
+    pub regency: Gauge,
+    /// Resident bytes of the process.
+    pub resident_bytes: Gauge,
+    /// CPU time of the process, in seconds.
+    pub cpu_seconds: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// All series at zero, labelled with the replica's id.
+    #[must_use]
+    pub fn new(replica: ReplicaId) -> Self {
+        let labels = [("replica".into(), replica.to_string().into())];
+        let mut all = Registry::with_prefix_and_labels("regency", labels.into_iter());
+        let registry = &mut all;
+        let family: Family<ReasonLabel, Counter> = Family::default();
+        registry.register("dropped_messages", "Messages that broke a rule, by reason", family.clone());
+        let reasons = series(&family, Reason::ALL.iter().map(|reason| reason.label()));
+        let family: Family<ReasonLabel, Counter> = Family::default();
+        registry.register(
+            "link_faults",
+            "Frames and connections that were refused or lost, by reason",
+            family.clone(),
+        );
+        let faults = series(&family, Fault::ALL.iter().map(|fault| fault.label()));
+        let family: Family<ReasonLabel, Counter> = Family::default();
+        registry.register("refused_connections", "Handshakes that were refused, by reason", family.clone());
+        let refusals = series(&family, RefusalCode::ALL.iter().map(|code| code.label()));
+        let latency: fn() -> Histogram = || Histogram::new(exponential_buckets(10e-6, 2.0, 20));
+        let family = Family::<PhaseLabel, Histogram, _>::new_with_constructor(latency);
+        registry.register("phase_seconds", "Time per instance and phase of ordering", family.clone());
+        let phases =
+            Phase::ALL.map(|phase| family.get_or_create_owned(&PhaseLabel { phase: phase.label() })).into();
+        let batch_operations = Histogram::new(exponential_buckets(1.0, 2.0, 13));
+        registry.register("batch_operations", "Operations per executed batch", batch_operations.clone());
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let operations = counter("operations", "Operations executed by the service");
+        let batches = counter("batches", "Batches executed");
+        let bytes_in = counter("received_bytes", "Bytes read from sockets");
+        let bytes_out = counter("sent_bytes", "Bytes written to sockets");
+        let frames_in = counter("received_frames", "Frames received");
+        let frames_out = counter("sent_frames", "Frames sent");
+        let turns = counter("turns", "Turns of the event loop");
+        let signatures_checked = counter("signatures_checked", "Signatures checked");
+        let replies_unroutable = counter("unroutable_replies", "Replies whose connection was gone");
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let client_connections = gauge("client_connections", "Open connections of clients");
+        let peer_connections = gauge("peer_connections", "Open connections to other replicas");
+        let decided = gauge("decided_instance", "The decided prefix");
+        let executed = gauge("executed_instance", "The executed prefix");
+        let certified = gauge("certified_instance", "The highest chain certificate");
+        let pending_requests = gauge("pending_requests", "Requests that wait to be ordered");
+        let sessions = gauge("sessions", "Open sessions");
+        let retained_bytes = gauge("retained_bytes", "Bytes of decided batches kept for stragglers");
+        let regency = gauge("regency", "The installed regency");
+        let resident_bytes = gauge("resident_bytes", "Resident bytes of the process");
+        let cpu_seconds = Gauge::default();
+        registry.register("cpu_seconds", "CPU time of the process", cpu_seconds.clone());
+        Self {
+            registry: all,
+            reasons,
+            faults,
+            refusals,
+            phases,
+            operations,
+            batches,
+            batch_operations,
+            bytes_in,
+            bytes_out,
+            frames_in,
+            frames_out,
+            turns,
+            signatures_checked,
+            replies_unroutable,
+            client_connections,
+            peer_connections,
+            decided,
+            executed,
+            certified,
+            pending_requests,
+            sessions,
+            retained_bytes,
+            regency,
+            resident_bytes,
+            cpu_seconds,
+        }
+    }
+
+    /// Counts a broken rule that the core reported.
+    pub fn count_reason(&self, reason: Reason) {
+        count(&self.reasons, Reason::ALL.iter().position(|known| *known == reason));
+    }
+
+    /// Counts a fault that the shell found.
+    pub fn count_fault(&self, fault: Fault) {
+        count(&self.faults, Fault::ALL.iter().position(|known| *known == fault));
+    }
+
+    /// Counts a refused handshake.
+    pub fn count_refusal(&self, code: RefusalCode) {
+        count(&self.refusals, RefusalCode::ALL.iter().position(|known| *known == code));
+    }
+
+    /// Notes how long an instance spent in a phase.
+    pub fn observe_phase(&self, phase: Phase, time: Duration) {
+        let series = Phase::ALL.iter().position(|known| *known == phase);
+        if let Some(histogram) = series.and_then(|index| self.phases.get(index)) {
+            histogram.observe(time.as_secs_f64());
+        }
+    }
+
+    /// How often a fault was counted.
+    #[must_use]
+    pub fn fault_count(&self, fault: Fault) -> u64 {
+        let index = Fault::ALL.iter().position(|known| *known == fault);
+        index.and_then(|index| self.faults.get(index)).map_or(0, Counter::get)
+    }
+
+    /// How often handshakes were refused with this code.
+    #[must_use]
+    pub fn refusal_count(&self, code: RefusalCode) -> u64 {
+        let index = RefusalCode::ALL.iter().position(|known| *known == code);
+        index.and_then(|index| self.refusals.get(index)).map_or(0, Counter::get)
+    }
+
+    /// How often the core reported a broken rule.
+    #[must_use]
+    pub fn reason_count(&self, reason: Reason) -> u64 {
+        let index = Reason::ALL.iter().position(|known| *known == reason);
+        index.and_then(|index| self.reasons.get(index)).map_or(0, Counter::get)
+    }
+
+    /// All series in the text format of OpenMetrics.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut out, &self.registry);
+        out
+    }
+}
+
+fn series(family: &Family<ReasonLabel, Counter>, labels: impl Iterator<Item = &'static str>) -> Vec<Counter> {
+    labels.map(|reason| family.get_or_create_owned(&ReasonLabel { reason })).collect()
+}
+
+fn count(series: &[Counter], index: Option<usize>) {
+    if let Some(counter) = index.and_then(|index| series.get(index)) {
+        counter.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_series_from_the_start() {
+        let metrics = Metrics::new(ReplicaId(3));
+        let text = metrics.to_text();
+        for label in
+            Reason::ALL.iter().map(|reason| reason.label()).chain(Fault::ALL.iter().map(|f| f.label()))
+        {
+            assert!(text.contains(&format!("reason=\"{label}\"")), "{label}");
+        }
+        assert!(text.contains("regency_operations_total{replica=\"3\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let metrics = Metrics::new(ReplicaId(0));
+        metrics.count_reason(Reason::SecondVote);
+        metrics.count_fault(Fault::FrameTooLong);
+        metrics.count_fault(Fault::FrameTooLong);
+        metrics.observe_phase(Phase::Write, Duration::from_millis(3));
+        assert_eq!(metrics.fault_count(Fault::FrameTooLong), 2);
+        assert_eq!(metrics.reason_count(Reason::SecondVote), 1);
+        assert!(
+            metrics.to_text().contains("regency_phase_seconds_count{phase=\"write\",replica=\"0\"} 1")
+                || metrics.to_text().contains("regency_phase_seconds_count{replica=\"0\",phase=\"write\"} 1")
+        );
+    }
+}

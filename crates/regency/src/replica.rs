@@ -1,0 +1,438 @@
+//! A running replica: start it with a configuration and a service, ask it how it is, stop it.
+//!
+//! [`Replica::builder`] opens the data directory, binds the ports and starts one thread, on which everything
+//! happens; [`ReplicaHandle`] is what the starter keeps. Several replicas may run in one process.
+
+mod clock;
+mod connection;
+mod data_directory;
+mod event_loop;
+mod executor;
+mod inbound;
+mod network;
+mod peers;
+mod phases;
+mod port_holder;
+mod resolver;
+mod routes;
+mod status;
+mod verifier;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+use regency_protocol::ids::ReplicaId;
+use regency_protocol::replica::{Replica as Core, ReplicaConfig as CoreConfig, Start};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tracing::{info, warn};
+
+pub use data_directory::{Life, boot_marker};
+pub use status::{Readiness, StatusReport};
+
+use crate::admin::Admin;
+use crate::config::ReplicaConfig;
+use crate::crypto::SigningKey;
+use crate::failure::{ErrorCode, Failure};
+use crate::metrics::Metrics;
+use crate::service::Service;
+use crate::transport::TlsIdentity;
+use data_directory::DataDirectory;
+use event_loop::{EventLoop, Parts};
+use executor::Executor;
+use network::Network;
+use port_holder::port_holder;
+use routes::Routes;
+
+/// Commands that wait for the loop.
+const COMMANDS_MAX: usize = 64;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// Routes of replies beside one for each session: OPENs that wait for their answers.
+const ROUTES_SPARE: usize = 4096;
+/// Instances in flight up to which a leader proposes whatever is there.
+const EAGER_INSTANCES: u64 = 4;
+
+/// One replica of a cluster, in this process.
+pub struct Replica;
+
+impl Replica {
+    /// Begins with what the configuration files say.
+    #[must_use]
+    pub fn builder(config: ReplicaConfig) -> ReplicaBuilder {
+        ReplicaBuilder { config, service: None, listener: None, admin_listener: None }
+    }
+}
+
+/// A replica that is about to start.
+pub struct ReplicaBuilder {
+    config: ReplicaConfig,
+    service: Option<Box<dyn Service>>,
+    listener: Option<TcpListener>,
+    admin_listener: Option<TcpListener>,
+}
+
+/// What a replica is called.
+#[derive(Clone, Debug)]
+struct Identity {
+    id: ReplicaId,
+    service: String,
+    address: String,
+    admin: Option<String>,
+}
+
+/// What others ask of the loop.
+enum Command {
+    /// To tell its figures.
+    Status(Box<dyn FnOnce(StatusReport) + Send>),
+    /// To end.
+    Stop,
+}
+
+/// Whether the replica takes part, for those who wait for it.
+#[derive(Debug, Default)]
+struct Shared {
+    readiness: Mutex<Option<Readiness>>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn set(&self, readiness: Readiness) {
+        *self.readiness.lock().unwrap_or_else(PoisonError::into_inner) = Some(readiness);
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, timeout: Duration) -> Readiness {
+        let starting = || Readiness { ready: false, reason: Some("starting".into()) };
+        let held = self.readiness.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ready = |now: &mut Option<Readiness>| !now.as_ref().is_some_and(|now| now.ready);
+        let (held, _) =
+            self.changed.wait_timeout_while(held, timeout, is_ready).unwrap_or_else(PoisonError::into_inner);
+        held.clone().unwrap_or_else(starting)
+    }
+}
+
+impl ReplicaBuilder {
+    /// What the replica executes.
+    #[must_use]
+    pub fn service(mut self, service: impl Service) -> Self {
+        self.service = Some(Box::new(service));
+        self
+    }
+
+    /// What the replica executes, chosen at run time.
+    #[must_use]
+    pub fn boxed_service(mut self, service: Box<dyn Service>) -> Self {
+        self.service = Some(service);
+        self
+    }
+
+    /// A socket that listens already, instead of one bound to the configured address.
+    #[must_use]
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// A socket that listens already for the admin port, instead of one bound to the configured address.
+    #[must_use]
+    pub fn admin_listener(mut self, listener: TcpListener) -> Self {
+        self.admin_listener = Some(listener);
+        self
+    }
+
+    /// Opens the data directory, binds the ports, and starts the replica on a thread of its own.
+    pub fn start(self) -> Result<ReplicaHandle, Failure> {
+        let Self { config, service, listener, admin_listener } = self;
+        let service = service.ok_or_else(|| {
+            Failure::new(ErrorCode::MissingKey, "the replica has no service", "call service() before start()")
+        })?;
+        let cluster = config.cluster.clone();
+        let view = cluster.view().clone();
+        let (directory, life) = DataDirectory::open(&config.data, cluster.id(), config.id)?;
+        let listener = match listener {
+            Some(listener) => listener,
+            None => bind(&config.listen)?,
+        };
+        let address = listener.local_addr().map_err(no_system)?;
+        listener.set_nonblocking(true).map_err(no_system)?;
+        let admin_listener = match (admin_listener, &config.admin) {
+            (Some(listener), _) => Some(listener),
+            (None, Some(address)) => Some(bind(address)?),
+            (None, None) => None,
+        };
+        let admin_address =
+            admin_listener.as_ref().map(TcpListener::local_addr).transpose().map_err(no_system)?;
+
+        let key = SigningKey::from_seed(*config.seed.as_bytes());
+        let metrics = Arc::new(Metrics::new(config.id));
+        let tls = TlsIdentity::new(&key)
+            .map_err(|error| Failure::new(ErrorCode::System, error.to_string(), "report this as a defect"))?;
+        let listener = mio::net::TcpListener::from_std(listener);
+        let (network, waker) = Network::new(listener, tls, view.clone(), config.id, metrics.clone())?;
+        let (commands, received) = sync_channel(COMMANDS_MAX);
+        let remote = Remote { commands, waker };
+        let admin = admin_listener
+            .map(|listener| Admin::start(listener, remote.clone(), metrics.clone(), config.id))
+            .transpose()?;
+        let identity = Identity {
+            id: config.id,
+            service: cluster.service().to_owned(),
+            address: address.to_string(),
+            admin: admin_address.map(|address| address.to_string()),
+        };
+        let shared = Arc::new(Shared::default());
+        let parts = Parts {
+            identity,
+            key,
+            network,
+            core: Core::new(CoreConfig {
+                view: view.clone(),
+                me: config.id,
+                settings: cluster.settings().clone(),
+                start: start_of(life, &config),
+                eager_instances: EAGER_INSTANCES,
+            }),
+            view,
+            validator: service.validator(),
+            executor: Executor::new(service),
+            routes: Routes::new(cluster.settings().sessions_max + ROUTES_SPARE),
+            metrics: metrics.clone(),
+            commands: received,
+            shared: shared.clone(),
+        };
+        info!(replica = config.id.0, %address, admin = ?admin_address, "listening");
+        let thread = spawn(config.id, parts, directory)?;
+        Ok(ReplicaHandle {
+            id: config.id,
+            life,
+            address,
+            admin_address,
+            remote,
+            shared,
+            metrics,
+            thread,
+            _admin: admin,
+        })
+    }
+}
+
+/// A running replica; dropping the handle stops it.
+pub struct ReplicaHandle {
+    id: ReplicaId,
+    life: Life,
+    address: SocketAddr,
+    admin_address: Option<SocketAddr>,
+    remote: Remote,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    thread: Option<JoinHandle<Result<(), Failure>>>,
+    _admin: Option<Admin>,
+}
+
+impl ReplicaHandle {
+    /// Which replica it is.
+    #[must_use]
+    pub fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    /// Whether it lived before and lost its votes.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Where it listens for replicas and clients.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it answers about itself.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Waits until the replica takes part, at most for `timeout`; says why if it does not.
+    #[must_use]
+    pub fn wait_ready(&self, timeout: Duration) -> Readiness {
+        self.shared.wait(timeout)
+    }
+
+    /// Its figures; an error if it does not answer within `timeout`.
+    pub fn status(&self, timeout: Duration) -> Result<StatusReport, Failure> {
+        self.remote.status(timeout)
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Something that can stop the replica from another thread, a signal handler's for example.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.remote.clone())
+    }
+
+    /// Waits until the replica has ended, and tells why if that was not wanted.
+    pub fn wait(mut self) -> Result<(), Failure> {
+        self.join()
+    }
+
+    /// Sends what waits, closes all connections, and ends the replica.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        self.remote.stop();
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), Failure> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.join().unwrap_or_else(|_| {
+            Err(Failure::new(
+                ErrorCode::Invariant,
+                format!("replica {} stopped because one of its invariants was broken", self.id),
+                "keep its log and report this as a defect",
+            ))
+        })
+    }
+}
+
+impl Drop for ReplicaHandle {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.remote.stop();
+            // Whoever drops the handle does not ask for the outcome.
+            let _ = self.join();
+        }
+    }
+}
+
+/// Stops a replica from elsewhere.
+#[derive(Clone)]
+pub struct Stopper(Remote);
+
+impl Stopper {
+    /// Tells the replica to end; [`ReplicaHandle::wait`] returns when it has.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+/// A way to the loop from other threads.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    commands: SyncSender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Remote {
+    /// Asks for the figures; `answer` gets them on the loop's thread. Tells whether the question was taken.
+    pub(crate) fn ask_status(&self, answer: Box<dyn FnOnce(StatusReport) + Send>) -> bool {
+        self.commands.try_send(Command::Status(answer)).is_ok() && self.waker.wake().is_ok()
+    }
+
+    fn status(&self, timeout: Duration) -> Result<StatusReport, Failure> {
+        let (sender, receiver) = sync_channel(1);
+        // The asker may have given up: nobody misses the answer then.
+        let is_asked = self.ask_status(Box::new(move |report| drop(sender.try_send(report))));
+        let report = if is_asked { receiver.recv_timeout(timeout).ok() } else { None };
+        report.ok_or_else(|| {
+            Failure::new(
+                ErrorCode::System,
+                "the replica does not answer",
+                "look whether it is overloaded or has ended",
+            )
+        })
+    }
+
+    fn stop(&self) {
+        let until = Instant::now() + Duration::from_secs(1);
+        // A full queue is emptied by the next turn.
+        while let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Stop) {
+            if self.waker.wake().is_err() || Instant::now() >= until {
+                return;
+            }
+            thread::yield_now();
+        }
+        // A loop that has ended needs no waking.
+        let _ = self.waker.wake();
+    }
+}
+
+fn spawn(
+    id: ReplicaId,
+    parts: Parts,
+    directory: DataDirectory,
+) -> Result<Option<JoinHandle<Result<(), Failure>>>, Failure> {
+    let run = move || {
+        let outcome = EventLoop::new(parts).run();
+        drop(directory);
+        outcome
+    };
+    thread::Builder::new().name(format!("replica-{id}")).spawn(run).map(Some).map_err(no_system)
+}
+
+fn start_of(life: Life, config: &ReplicaConfig) -> Start {
+    match life {
+        Life::First => Start::Fresh,
+        Life::VotesLost => {
+            warn!(
+                replica = config.id.0,
+                marker = %boot_marker(&config.data).display(),
+                "state-lost: this replica lived before, and with durability \"none\" its votes are gone. It follows \
+                 but does not vote, and counts in f. To begin the whole cluster anew, stop all replicas and remove \
+                 the boot marker of each"
+            );
+            Start::StateLost
+        }
+    }
+}
+
+fn bind(address: &str) -> Result<TcpListener, Failure> {
+    let bad = |cause: String| {
+        Failure::new(
+            ErrorCode::BadAddress,
+            format!("address {address} cannot be used ({cause})"),
+            "correct it, or set listen in replica.toml",
+        )
+    };
+    let resolved = resolver::look_up(address).map_err(bad)?;
+    let listen = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(resolved), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(resolved))?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|error| {
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return bad(error.to_string());
+        }
+        let holder = match port_holder(resolved.port()) {
+            Some(id) => format!("process {id}"),
+            None => "another process".to_owned(),
+        };
+        Failure::new(
+            ErrorCode::AddressInUse,
+            format!("address {address} is in use by {holder}"),
+            "stop it, or use another port",
+        )
+    })
+}
+
+/// The system did not give what every process needs.
+fn no_system(error: io::Error) -> Failure {
+    Failure::new(
+        ErrorCode::System,
+        format!("the system refuses sockets or threads ({error})"),
+        "check the limits of this process (ulimit -n)",
+    )
+}

@@ -1,0 +1,414 @@
+//! One thread, all stages: read, verify, order, execute, reply, write; then wait.
+//!
+//! A turn takes whatever has arrived, works all of it off, and writes once per connection. No message crosses a
+//! thread, no lock is taken, and nothing waits for a timer while there is work. The core decides; this file
+//! carries out [EXEC-1, VOTE-1]: with durability `none` a vote leaves in the turn in which it is made.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use regency_protocol::action::{Action, Misbehaviour, Recipients};
+use regency_protocol::digest::signing_bytes;
+use regency_protocol::event::{ClientRequest, Event, Verified};
+use regency_protocol::ids::ClientId;
+use regency_protocol::message::{
+    Body, Bundle, BundleProof, Message, Outcome, Refusal, Reply, Request, RequestKind, Statement,
+};
+use regency_protocol::replica::Replica as Core;
+use regency_protocol::view::{RequestAuth, View};
+use tracing::{info, warn};
+
+use super::clock::Clock;
+use super::connection::ConnectionId;
+use super::executor::Executor;
+use super::inbound::Inbound;
+use super::network::Network;
+use super::phases::Phases;
+use super::routes::Routes;
+use super::status::{ProcessFigures, Readiness, StatusReport, readiness, state_name};
+use super::verifier::Verifier;
+use super::{Command, Identity, Shared};
+use crate::crypto::SigningKey;
+use crate::failure::Failure;
+use crate::logging::Quieter;
+use crate::metrics::{Fault, Metrics, Phase};
+use crate::service::Validator;
+
+/// How long the loop waits at most without anything to wait for: a bound for what it may have overlooked.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// What a loop is made of.
+pub(super) struct Parts {
+    pub(super) identity: Identity,
+    pub(super) view: Arc<View>,
+    pub(super) key: SigningKey,
+    pub(super) network: Network,
+    pub(super) core: Core,
+    pub(super) executor: Executor,
+    pub(super) validator: Option<Validator>,
+    pub(super) routes: Routes,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A replica's loop and all that it owns.
+pub(super) struct EventLoop {
+    identity: Identity,
+    view: Arc<View>,
+    key: SigningKey,
+    network: Network,
+    core: Core,
+    executor: Executor,
+    validator: Option<Validator>,
+    verifier: Verifier,
+    routes: Routes,
+    clock: Clock,
+    phases: Phases,
+    metrics: Arc<Metrics>,
+    quieter: Quieter,
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    started: Instant,
+    inbox: Vec<Inbound>,
+    verdicts: Vec<bool>,
+    actions: Vec<Action>,
+    to_sign: Vec<Statement>,
+    told: Option<Readiness>,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    On,
+    Stop,
+}
+
+impl EventLoop {
+    /// A loop before its first turn.
+    pub(super) fn new(parts: Parts) -> Self {
+        let verifier = Verifier::new(parts.view.clone());
+        Self {
+            identity: parts.identity,
+            view: parts.view,
+            key: parts.key,
+            network: parts.network,
+            core: parts.core,
+            executor: parts.executor,
+            validator: parts.validator,
+            verifier,
+            routes: parts.routes,
+            clock: Clock::start(),
+            phases: Phases::new(),
+            metrics: parts.metrics,
+            quieter: Quieter::default(),
+            commands: parts.commands,
+            shared: parts.shared,
+            started: Instant::now(),
+            inbox: Vec::new(),
+            verdicts: Vec::new(),
+            actions: Vec::new(),
+            to_sign: Vec::new(),
+            told: None,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) -> Result<(), Failure> {
+        loop {
+            let wait = self.until_deadline();
+            self.network.wait(Some(wait)).map_err(super::no_system)?;
+            if self.on_commands() == Flow::Stop {
+                self.network.flush();
+                self.network.stop();
+                info!("stopped");
+                return Ok(());
+            }
+            self.turn();
+        }
+    }
+
+    fn until_deadline(&mut self) -> Duration {
+        let Some(deadline) = self.core.next_deadline() else { return WAIT_MAX };
+        deadline.since(self.clock.now()).min(WAIT_MAX)
+    }
+
+    /// Takes what has arrived, and works all of it off.
+    fn turn(&mut self) {
+        self.metrics.turns.inc();
+        let mut inbox = std::mem::take(&mut self.inbox);
+        self.network.read(&mut inbox);
+        let mut verdicts = std::mem::take(&mut self.verdicts);
+        let checked = self.verifier.checked();
+        self.verifier.judge(&mut inbox, &mut verdicts);
+        self.metrics.signatures_checked.inc_by(self.verifier.checked() - checked);
+        let has_input = !inbox.is_empty();
+        let lines_changed =
+            inbox.iter().any(|inbound| matches!(inbound, Inbound::Connected(_) | Inbound::Disconnected(_)));
+        for (inbound, is_genuine) in inbox.drain(..).zip(verdicts.drain(..)) {
+            self.deliver(inbound, is_genuine);
+        }
+        self.inbox = inbox;
+        self.verdicts = verdicts;
+        self.carry_out();
+        let now = self.clock.now();
+        let is_due = self.core.next_deadline().is_some_and(|deadline| deadline <= now);
+        if is_due {
+            self.handle(Event::Tick);
+        }
+        if has_input || is_due {
+            self.handle(Event::InputDrained);
+        }
+        self.carry_out();
+        self.network.flush();
+        self.sign();
+        if lines_changed || is_due {
+            self.tell_readiness();
+        }
+    }
+
+    /// Signs what the turn wants signed: after its votes and replies have left.
+    fn sign(&mut self) {
+        if self.to_sign.is_empty() {
+            return;
+        }
+        let mut statements = std::mem::take(&mut self.to_sign);
+        for statement in statements.drain(..) {
+            let signature = self.key.sign(&signing_bytes(&self.view.cluster(), &statement));
+            self.handle(Event::Signed { statement, signature });
+        }
+        self.to_sign = statements;
+        self.carry_out();
+        self.network.flush();
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.clock.now();
+        self.core.handle(now, event, &mut self.actions);
+    }
+
+    fn deliver(&mut self, inbound: Inbound, is_genuine: bool) {
+        match inbound {
+            Inbound::Connected(peer) => self.handle(Event::Connected(peer)),
+            Inbound::Disconnected(peer) => self.handle(Event::Disconnected(peer)),
+            Inbound::Peer { from, message } => {
+                if !is_genuine {
+                    self.complain(Fault::BadPeerSignature, &format!("replica {from} sent a false signature"));
+                } else if !self.is_acceptable(&message) {
+                    let cause = format!("replica {from} sent a request that the service refuses");
+                    self.complain(Fault::RejectedByService, &cause);
+                } else {
+                    if let Message::Propose(propose) = &message {
+                        self.enter_phase(propose.batch.instance, Phase::Propose);
+                    }
+                    self.handle(Event::Message { from, message: Verified::vouch(message) });
+                }
+            }
+            Inbound::Client { connection, client, bundle, .. } => {
+                self.on_bundle(connection, client, bundle, is_genuine);
+            }
+        }
+    }
+
+    fn on_bundle(&mut self, connection: ConnectionId, client: ClientId, bundle: Bundle, is_genuine: bool) {
+        let Bundle { signature, whole_results, requests } = bundle;
+        if !is_genuine {
+            self.complain(Fault::BadClientSignature, &format!("client {client} sent a false signature"));
+            for request in &requests {
+                self.refuse(connection, request, Refusal::BadSignature);
+            }
+            return;
+        }
+        // With authentic channels nobody asks for the signature: it was not checked.
+        let wants_proof = self.view.request_auth() == RequestAuth::Signature;
+        let proof = signature.filter(|_| wants_proof).map(|signature| {
+            let digests = requests.iter().map(|request| request.digest()).collect();
+            Arc::new(BundleProof { requests: digests, signature })
+        });
+        for request in requests {
+            if !self.is_valid(&request) {
+                self.complain(Fault::RejectedByService, "a client's request was refused by the service");
+                self.refuse(connection, &request, Refusal::Rejected);
+                continue;
+            }
+            self.routes.heard(&request, connection);
+            let request = ClientRequest { request, proof: proof.clone(), whole_result: whole_results };
+            self.handle(Event::Request(Verified::vouch(request)));
+        }
+    }
+
+    fn refuse(&mut self, connection: ConnectionId, request: &Request, refusal: Refusal) {
+        let reply = Reply {
+            session: request.session(),
+            sequence: request.sequence(),
+            outcome: Outcome::Refused(refusal),
+        };
+        self.network.reply(connection, reply);
+    }
+
+    /// Whether the service lets a request be ordered [REQ-7].
+    fn is_valid(&self, request: &Request) -> bool {
+        match (&self.validator, request.kind()) {
+            (Some(validator), RequestKind::Ordered) => validator(&request.client(), &request.payload()),
+            (Some(_), RequestKind::Open) | (None, _) => true,
+        }
+    }
+
+    /// Whether the service lets all requests in a peer's message be ordered.
+    fn is_acceptable(&self, message: &Message) -> bool {
+        if self.validator.is_none() {
+            return true;
+        }
+        let are_valid = |bodies: &[Body]| bodies.iter().all(|body| self.is_valid(&body.request));
+        match message {
+            Message::Propose(propose) => are_valid(&propose.inline),
+            Message::BatchAnswer(answer) => are_valid(&answer.bodies),
+            Message::Bodies(bodies) => are_valid(bodies),
+            Message::Write(_)
+            | Message::Accept(_)
+            | Message::Decided(_)
+            | Message::FetchBatch(_)
+            | Message::FetchBodies(_)
+            | Message::Status(_)
+            | Message::ChainSignature(_)
+            | Message::ChainCertificate(_) => true,
+        }
+    }
+
+    /// Carries out actions, and those that follow from them, in order.
+    fn carry_out(&mut self) {
+        let mut actions = Vec::new();
+        while !self.actions.is_empty() {
+            std::mem::swap(&mut actions, &mut self.actions);
+            for action in actions.drain(..) {
+                self.carry_out_one(action);
+            }
+        }
+        if self.actions.capacity() < actions.capacity() {
+            self.actions = actions;
+        }
+    }
+
+    fn carry_out_one(&mut self, action: Action) {
+        match action {
+            Action::Send { to, message } => {
+                match &message {
+                    Message::Propose(propose) => self.enter_phase(propose.batch.instance, Phase::Propose),
+                    Message::Write(vote) => self.enter_phase(vote.instance, Phase::Write),
+                    Message::Accept(vote) => self.enter_phase(vote.instance, Phase::Accept),
+                    _ => {}
+                }
+                match to {
+                    Recipients::All => self.network.broadcast(&message),
+                    Recipients::One(peer) => self.network.send(peer, &message),
+                }
+            }
+            Action::Reply { client, reply } => match self.routes.find(client, &reply) {
+                Some(connection) if self.network.reply(connection, reply) => {}
+                Some(_) | None => {
+                    self.metrics.replies_unroutable.inc();
+                }
+            },
+            Action::Execute(delivery) => {
+                self.enter_phase(delivery.instance, Phase::Execute);
+                let execution = self.executor.execute(&delivery);
+                self.metrics.observe_phase(Phase::Execute, execution.time);
+                self.metrics.batches.inc();
+                self.metrics.operations.inc_by(delivery.operations.len() as u64);
+                self.metrics.batch_operations.observe(delivery.operations.len() as f64);
+                let results = execution.results;
+                self.handle(Event::Executed { instance: delivery.instance, results });
+            }
+            Action::Sign(statement) => self.to_sign.push(statement),
+            Action::Report(Misbehaviour { by, reason }) => {
+                self.metrics.count_reason(reason);
+                if let Some(left_out) = self.quieter.admits(reason.label(), Instant::now()) {
+                    warn!(?by, reason = reason.label(), left_out, "a message was dropped");
+                }
+            }
+        }
+    }
+
+    fn enter_phase(&mut self, instance: regency_protocol::ids::InstanceId, phase: Phase) {
+        if let Some((left, time)) = self.phases.enter(instance, phase, Instant::now()) {
+            self.metrics.observe_phase(left, time);
+        }
+    }
+
+    fn complain(&mut self, fault: Fault, cause: &str) {
+        self.metrics.count_fault(fault);
+        if let Some(left_out) = self.quieter.admits(fault.label(), Instant::now()) {
+            warn!(reason = fault.label(), left_out, "{cause}");
+        }
+    }
+
+    fn on_commands(&mut self) -> Flow {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Status(answer) => answer(self.report()),
+                Command::Stop => return Flow::Stop,
+            }
+        }
+        Flow::On
+    }
+
+    fn report(&mut self) -> StatusReport {
+        self.network.tally();
+        let status = self.core.status();
+        let figures = ProcessFigures::read();
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let metrics = &self.metrics;
+        metrics.decided.set(gauge(status.decided.0));
+        metrics.executed.set(gauge(status.executed.0));
+        metrics.certified.set(gauge(status.certified.0));
+        metrics.regency.set(gauge(status.regency.0));
+        metrics.pending_requests.set(gauge(status.pending_requests as u64));
+        metrics.sessions.set(gauge(status.sessions as u64));
+        metrics.retained_bytes.set(gauge(status.retained_bytes as u64));
+        metrics.resident_bytes.set(gauge(figures.resident_bytes));
+        metrics.cpu_seconds.set(figures.cpu.as_secs_f64());
+        StatusReport {
+            cluster: self.view.cluster().to_string(),
+            id: self.identity.id.0,
+            address: self.identity.address.clone(),
+            admin: self.identity.admin.clone(),
+            state: state_name(status.state),
+            view: status.view.0,
+            regency: status.regency.0,
+            leader: status.leader.0,
+            decided: status.decided.0,
+            executed: status.executed.0,
+            chain: status.chain.to_string(),
+            stable_checkpoint: 0,
+            certified: status.certified.0,
+            pending_requests: status.pending_requests as u64,
+            sessions: status.sessions as u64,
+            retained_from: status.retained_from.0,
+            retained_bytes: status.retained_bytes as u64,
+            peers_connected: self.network.peer_channels() as u64,
+            clients_connected: self.network.client_connections() as u64,
+            service: self.identity.service.clone(),
+            pid: std::process::id(),
+            resident_bytes: figures.resident_bytes,
+            cpu_seconds: figures.cpu.as_secs_f64(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            readiness: readiness(&status, self.view.quorum()),
+        }
+    }
+
+    /// Tells whoever waits, and the log, when the replica begins or ceases to take part.
+    fn tell_readiness(&mut self) {
+        let now = readiness(&self.core.status(), self.view.quorum());
+        if self.told.as_ref() == Some(&now) {
+            return;
+        }
+        match &now.reason {
+            None => info!("ready"),
+            Some(reason) if self.told.is_none() => info!("not ready: {reason}"),
+            Some(reason) => warn!("not ready any more: {reason}"),
+        }
+        self.shared.set(now.clone());
+        self.told = Some(now);
+    }
+}
