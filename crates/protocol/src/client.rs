@@ -83,8 +83,6 @@ pub enum ClientAction {
     Completed {
         /// Which.
         sequence: Sequence,
-        /// When it was submitted.
-        began: Timestamp,
         /// How.
         outcome: Result<Bytes, CallError>,
     },
@@ -249,7 +247,7 @@ impl ClientSession {
             return Err(SubmitError::WindowFull(self.settings.session_window));
         }
         let sequence = self.floor.plus(self.calls.len() as u64);
-        self.calls.push_back(Some(Call::new(payload, now, deadline)));
+        self.calls.push_back(Some(Call::new(payload, deadline)));
         self.wake = self.wake.min(deadline);
         match self.phase {
             Phase::New => self.open(now, actions),
@@ -264,19 +262,13 @@ impl ClientSession {
     /// Gives a call up: it ends without [`ClientAction::Completed`] and may be executed all the same. False if it
     /// has ended before.
     pub fn cancel(&mut self, sequence: Sequence) -> bool {
-        self.forget(sequence).is_some()
-    }
-
-    /// Gives all calls up, as [`ClientSession::cancel`] does one; for each: when it began, and whether it was sent.
-    pub fn cancel_all(&mut self) -> Vec<(Sequence, Timestamp, bool)> {
-        let mut given_up = Vec::new();
-        for (offset, slot) in (0..).zip(&mut self.calls) {
-            if let Some(call) = slot.take() {
-                given_up.push((self.floor.plus(offset), call.began, call.sent.is_some()));
+        match self.call(sequence) {
+            Some(_) => {
+                self.forget(sequence);
+                true
             }
+            None => false,
         }
-        self.raise_floor();
-        given_up
     }
 
     /// Takes one event at the time `now`, which never goes back, and appends what is to be done.
@@ -438,7 +430,7 @@ impl ClientSession {
             later => call::mixed(self.seed, later),
         };
         // Half of what is allowed: the rest is for the difference between our clock and ordered time.
-        let valid_until = now.plus(self.settings.open_horizon.checked_div(2).unwrap_or_default());
+        let valid_until = now.plus(self.settings.open_horizon / 2);
         let request = Arc::new(Request::open(self.client, nonce, valid_until));
         Sent::new(request, now, &self.retry, self.seed)
     }
@@ -481,30 +473,29 @@ impl ClientSession {
         outcome: Result<Bytes, CallError>,
         actions: &mut Vec<ClientAction>,
     ) {
-        if let Some(call) = self.forget(sequence) {
-            actions.push(ClientAction::Completed { sequence, began: call.began, outcome });
-        }
+        self.forget(sequence);
+        actions.push(ClientAction::Completed { sequence, outcome });
     }
 
     /// Ends every call for which `error` names one.
     fn end_all(&mut self, error: impl Fn(&Call) -> Option<CallError>, actions: &mut Vec<ClientAction>) {
         for (offset, slot) in (0..).zip(&mut self.calls) {
-            let Some(call) = slot else { continue };
-            if let Some(error) = error(call) {
-                let (sequence, began) = (self.floor.plus(offset), call.began);
+            if let Some(error) = slot.as_ref().and_then(&error) {
                 *slot = None;
-                actions.push(ClientAction::Completed { sequence, began, outcome: Err(error) });
+                let sequence = self.floor.plus(offset);
+                actions.push(ClientAction::Completed { sequence, outcome: Err(error) });
             }
         }
         self.raise_floor();
     }
 
     /// An answered call, or one given up, counts as answered [REQ-4].
-    fn forget(&mut self, sequence: Sequence) -> Option<Call> {
-        let offset = usize::try_from(sequence.0.checked_sub(self.floor.0)?).ok()?;
-        let call = self.calls.get_mut(offset)?.take();
+    fn forget(&mut self, sequence: Sequence) {
+        let offset = sequence.0.checked_sub(self.floor.0).and_then(|offset| usize::try_from(offset).ok());
+        if let Some(slot) = offset.and_then(|offset| self.calls.get_mut(offset)) {
+            *slot = None;
+        }
         self.raise_floor();
-        call
     }
 
     fn raise_floor(&mut self) {

@@ -1,0 +1,173 @@
+//! A cluster of replicas, each on its own thread, that tests start, stop and restart one by one.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use regency::config::{Cluster, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig};
+use regency::crypto::SigningKey;
+use regency::keys::Seed;
+use regency::protocol::ids::ReplicaId;
+use regency::protocol::limits::Settings;
+use regency::protocol::view::{Mode, RequestAuth, View};
+use regency::replica::StatusReport;
+use regency::{Bytes, Context, Replica, ReplicaHandle, Service};
+
+use super::{PATIENCE, eventually};
+
+/// Adds what it is given; answers with the sum.
+#[derive(Default)]
+pub struct Counter(u64);
+
+impl Service for Counter {
+    fn execute(&mut self, _context: &Context, operation: &[u8]) -> Bytes {
+        let delta = operation.try_into().map(u64::from_le_bytes).unwrap_or(0);
+        self.0 = self.0.wrapping_add(delta);
+        Bytes::copy_from_slice(&self.0.to_le_bytes())
+    }
+}
+
+/// What a cluster is started with.
+pub struct Plan {
+    pub request_auth: RequestAuth,
+    pub clients_are_listed: bool,
+    pub settings: Settings,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { request_auth: RequestAuth::Signature, clients_are_listed: true, settings: Settings::default() }
+    }
+}
+
+/// Four replicas of a counter.
+pub struct TestCluster {
+    pub cluster: Arc<Cluster>,
+    configs: Vec<ReplicaConfig>,
+    listeners: BTreeMap<u16, TcpListener>,
+    pub replicas: BTreeMap<u16, ReplicaHandle>,
+    directory: PathBuf,
+}
+
+pub fn replica_key(id: u16) -> SigningKey {
+    SigningKey::from_seed([u8::try_from(id).unwrap() + 1; 32])
+}
+
+/// The key of a listed client.
+pub fn client_key(number: u8) -> SigningKey {
+    SigningKey::from_seed([100 + number; 32])
+}
+
+/// A key that no cluster knows.
+pub fn stranger_key() -> SigningKey {
+    SigningKey::from_seed([250; 32])
+}
+
+impl TestCluster {
+    /// A cluster of which nothing runs yet.
+    pub fn new(plan: Plan) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("regency-test-{}-{number}", std::process::id()));
+        let listeners: BTreeMap<u16, TcpListener> =
+            (0..4).map(|id| (id, TcpListener::bind("127.0.0.1:0").unwrap())).collect();
+        let replicas = listeners
+            .iter()
+            .map(|(id, listener)| GenesisReplica {
+                id: ReplicaId(*id),
+                address: listener.local_addr().unwrap().to_string(),
+                key: replica_key(*id).public(),
+                admin: None,
+            })
+            .collect();
+        let listed = (0..10).map(|number| client_key(number).public()).collect();
+        let cluster = Cluster::new(Genesis {
+            mode: Mode::Bft,
+            faults: 1,
+            service: "counter".into(),
+            durability: Durability::None,
+            request_auth: plan.request_auth,
+            clients: plan.clients_are_listed.then_some(listed),
+            replicas,
+            settings: plan.settings,
+        });
+        let cluster = Arc::new(cluster.unwrap());
+        let configs = cluster
+            .view()
+            .members()
+            .iter()
+            .map(|member| ReplicaConfig {
+                cluster: cluster.clone(),
+                id: member.id,
+                seed: Seed::from_bytes(replica_key(member.id.0).seed()),
+                listen: member.address.clone(),
+                admin: None,
+                data: directory.join(format!("replica-{}", member.id)),
+                log_format: LogFormat::Text,
+                log_level: None,
+            })
+            .collect();
+        Self { cluster, configs, listeners, replicas: BTreeMap::new(), directory }
+    }
+
+    /// A cluster that runs.
+    pub fn start(plan: Plan) -> Self {
+        let mut cluster = Self::new(plan);
+        (0..4).for_each(|id| cluster.start_replica(id));
+        cluster.wait_connected();
+        cluster
+    }
+
+    /// Starts one replica, for the first time or again.
+    pub fn start_replica(&mut self, id: u16) {
+        self.start_replica_with(id, Counter::default());
+    }
+
+    /// Starts one replica with a service of the test's own.
+    pub fn start_replica_with(&mut self, id: u16, service: impl Service) {
+        let mut config = self.configs[usize::from(id)].clone();
+        config.admin = Some("127.0.0.1:0".into());
+        let mut builder = Replica::builder(config).service(service);
+        if let Some(listener) = self.listeners.remove(&id) {
+            builder = builder.listener(listener);
+        }
+        self.replicas.insert(id, builder.start().unwrap());
+    }
+
+    pub fn config(&self, id: u16) -> ReplicaConfig {
+        self.configs[usize::from(id)].clone()
+    }
+
+    pub fn stop_replica(&mut self, id: u16) {
+        self.replicas.remove(&id).unwrap().stop().unwrap();
+    }
+
+    /// Waits until every running replica has channels to all other running ones.
+    pub fn wait_connected(&self) {
+        let others = self.replicas.len() as u64 - 1;
+        for id in self.replicas.keys() {
+            eventually("all replicas are connected", || self.status(*id).peers_connected == others);
+        }
+    }
+
+    pub fn status(&self, id: u16) -> StatusReport {
+        self.replicas[&id].status(PATIENCE).unwrap()
+    }
+
+    pub fn view(&self) -> &View {
+        self.cluster.view()
+    }
+
+    pub fn address(&self, id: u16) -> std::net::SocketAddr {
+        self.cluster.view().member(ReplicaId(id)).unwrap().address.parse().unwrap()
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        self.replicas.clear();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
