@@ -3,6 +3,7 @@
 mod behaviours;
 mod decisions;
 mod documents;
+mod errors;
 mod readme;
 mod rules;
 mod sources;
@@ -39,13 +40,14 @@ impl fmt::Display for Finding {
 type Check = fn(&Repository) -> Result<Vec<Finding>>;
 
 /// Every check by name.
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 8] = [
     ("sources", sources::check),
     ("purity", sources::check_purity),
     ("rules", rules::check),
     ("links", documents::check),
     ("decisions", decisions::check),
     ("behaviours", behaviours::check),
+    ("errors and metrics", errors::check),
     ("readme", readme::check),
 ];
 
