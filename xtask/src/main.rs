@@ -6,6 +6,7 @@ mod bench_smoke;
 mod binary;
 mod cluster;
 mod external;
+mod fuzz;
 mod process;
 mod purity;
 mod readme;
@@ -28,6 +29,8 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   external      tests that need redis-cli, redis-benchmark, redis-server and Python
   bench-smoke   short benchmark runs; checks the JSON
   readme        the README's commands in an empty directory
+  fuzz [TARGET [SECONDS]]
+                one fuzz target, or all of them, for so many seconds each (60)
   ci            everything, as .ci/run does it";
 
 fn main() -> ExitCode {
@@ -51,6 +54,9 @@ fn run(arguments: &[String]) -> Result<()> {
         ["external"] => external::run(&repository),
         ["bench-smoke"] => bench_smoke::run(&repository),
         ["readme"] => readme::run(&repository),
+        ["fuzz"] => fuzz::run(&repository, "all", "60"),
+        ["fuzz", target] => fuzz::run(&repository, target, "60"),
+        ["fuzz", target, seconds] => fuzz::run(&repository, target, seconds),
         ["ci"] => ci(&repository),
         _ => bail!("{USAGE}"),
     }

@@ -83,6 +83,8 @@ pub enum ClientAction {
     Completed {
         /// Which.
         sequence: Sequence,
+        /// When it was submitted.
+        began: Timestamp,
         /// How.
         outcome: Result<Bytes, CallError>,
     },
@@ -247,7 +249,7 @@ impl ClientSession {
             return Err(SubmitError::WindowFull(self.settings.session_window));
         }
         let sequence = self.floor.plus(self.calls.len() as u64);
-        self.calls.push_back(Some(Call::new(payload, deadline)));
+        self.calls.push_back(Some(Call::new(payload, now, deadline)));
         self.wake = self.wake.min(deadline);
         match self.phase {
             Phase::New => self.open(now, actions),
@@ -262,13 +264,19 @@ impl ClientSession {
     /// Gives a call up: it ends without [`ClientAction::Completed`] and may be executed all the same. False if it
     /// has ended before.
     pub fn cancel(&mut self, sequence: Sequence) -> bool {
-        match self.call(sequence) {
-            Some(_) => {
-                self.forget(sequence);
-                true
+        self.forget(sequence).is_some()
+    }
+
+    /// Gives all calls up, as [`ClientSession::cancel`] does one; for each: when it began, and whether it was sent.
+    pub fn cancel_all(&mut self) -> Vec<(Sequence, Timestamp, bool)> {
+        let mut given_up = Vec::new();
+        for (offset, slot) in (0..).zip(&mut self.calls) {
+            if let Some(call) = slot.take() {
+                given_up.push((self.floor.plus(offset), call.began, call.sent.is_some()));
             }
-            None => false,
         }
+        self.raise_floor();
+        given_up
     }
 
     /// Takes one event at the time `now`, which never goes back, and appends what is to be done.
@@ -430,7 +438,7 @@ impl ClientSession {
             later => call::mixed(self.seed, later),
         };
         // Half of what is allowed: the rest is for the difference between our clock and ordered time.
-        let valid_until = now.plus(self.settings.open_horizon / 2);
+        let valid_until = now.plus(self.settings.open_horizon.checked_div(2).unwrap_or_default());
         let request = Arc::new(Request::open(self.client, nonce, valid_until));
         Sent::new(request, now, &self.retry, self.seed)
     }
@@ -473,29 +481,30 @@ impl ClientSession {
         outcome: Result<Bytes, CallError>,
         actions: &mut Vec<ClientAction>,
     ) {
-        self.forget(sequence);
-        actions.push(ClientAction::Completed { sequence, outcome });
+        if let Some(call) = self.forget(sequence) {
+            actions.push(ClientAction::Completed { sequence, began: call.began, outcome });
+        }
     }
 
     /// Ends every call for which `error` names one.
     fn end_all(&mut self, error: impl Fn(&Call) -> Option<CallError>, actions: &mut Vec<ClientAction>) {
         for (offset, slot) in (0..).zip(&mut self.calls) {
-            if let Some(error) = slot.as_ref().and_then(&error) {
+            let Some(call) = slot else { continue };
+            if let Some(error) = error(call) {
+                let (sequence, began) = (self.floor.plus(offset), call.began);
                 *slot = None;
-                let sequence = self.floor.plus(offset);
-                actions.push(ClientAction::Completed { sequence, outcome: Err(error) });
+                actions.push(ClientAction::Completed { sequence, began, outcome: Err(error) });
             }
         }
         self.raise_floor();
     }
 
     /// An answered call, or one given up, counts as answered [REQ-4].
-    fn forget(&mut self, sequence: Sequence) {
-        let offset = sequence.0.checked_sub(self.floor.0).and_then(|offset| usize::try_from(offset).ok());
-        if let Some(slot) = offset.and_then(|offset| self.calls.get_mut(offset)) {
-            *slot = None;
-        }
+    fn forget(&mut self, sequence: Sequence) -> Option<Call> {
+        let offset = usize::try_from(sequence.0.checked_sub(self.floor.0)?).ok()?;
+        let call = self.calls.get_mut(offset)?.take();
         self.raise_floor();
+        call
     }
 
     fn raise_floor(&mut self) {

@@ -169,13 +169,15 @@ impl Requests {
         }
     }
 
-    /// Removes a request; returns whether its client wants the result whole.
-    pub(crate) fn remove(&mut self, digest: &Digest) -> bool {
-        let Some(pending) = self.pending.remove(digest) else { return false };
+    /// Removes a request; returns whether its client wants the result whole, `None` if it was not here.
+    pub(crate) fn remove(&mut self, digest: &Digest) -> Option<bool> {
+        let pending = self.pending.remove(digest)?;
         let place = pending.request.place();
         let weight = pending.request.encoded().len();
         self.places.remove(&place);
-        self.early.remove(&(place.session, *digest));
+        if !self.early.is_empty() {
+            self.early.remove(&(place.session, *digest));
+        }
         self.bytes = self.bytes.saturating_sub(weight);
         self.unqueue(place.client, pending.arrival);
         if let Some(bytes) = self.clients.get_mut(&place.client) {
@@ -184,15 +186,13 @@ impl Requests {
                 self.clients.remove(&place.client);
             }
         }
-        pending.whole_result
+        Some(pending.whole_result)
     }
 
     /// Removes whatever request is pending at `place`, which has been executed; returns as [`Self::remove`].
-    pub(crate) fn remove_place(&mut self, place: &RequestPlace) -> bool {
-        match self.places.get(place).copied() {
-            Some(digest) => self.remove(&digest),
-            None => false,
-        }
+    pub(crate) fn remove_place(&mut self, place: &RequestPlace) -> Option<bool> {
+        let digest = self.places.get(place).copied()?;
+        self.remove(&digest)
     }
 
     /// Removes the requests of a session below `floor.sequence`: their client does not wait for them [REQ-4].
@@ -303,7 +303,7 @@ mod tests {
         }
         requests.remove_below(&request(1, 3, b"").place());
         assert_eq!(requests.len(), 1);
-        assert!(!requests.remove_place(&request(1, 3, b"").place()));
+        assert_eq!(requests.remove_place(&request(1, 3, b"").place()), Some(false));
         assert!(!requests.has_unproposed());
     }
 

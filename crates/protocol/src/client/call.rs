@@ -17,14 +17,15 @@ use crate::view::View;
 pub(super) struct Call {
     /// The operation, until it is in a request.
     pub(super) payload: Bytes,
+    pub(super) began: Timestamp,
     pub(super) deadline: Timestamp,
     /// `None` while it waits for the session.
     pub(super) sent: Option<Sent>,
 }
 
 impl Call {
-    pub(super) fn new(payload: Bytes, deadline: Timestamp) -> Self {
-        Self { payload, deadline, sent: None }
+    pub(super) fn new(payload: Bytes, began: Timestamp, deadline: Timestamp) -> Self {
+        Self { payload, began, deadline, sent: None }
     }
 }
 
@@ -107,9 +108,10 @@ impl Sent {
 /// The pause before transmission `attempt + 1`: doubling, bounded, three to five quarters of that by `salt`.
 fn pause(retry: &Retry, attempt: u32, salt: u64) -> Duration {
     let doubled = retry.first.saturating_mul(2_u32.saturating_pow(attempt)).min(retry.longest);
-    let quarter = doubled / 4;
+    let part = |of: Duration| of.checked_div(4).unwrap_or_default();
+    let quarter = part(doubled);
     let eighths = u32::try_from(mixed(salt, 0) % 9).unwrap_or(0);
-    doubled.saturating_sub(quarter).saturating_add((quarter / 4).saturating_mul(eighths))
+    doubled.saturating_sub(quarter).saturating_add(part(quarter).saturating_mul(eighths))
 }
 
 /// Two numbers made into one that looks random (the finalizer of SplitMix64).

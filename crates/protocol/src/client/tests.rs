@@ -108,7 +108,7 @@ impl Scene {
         let ended = self.actions.extract_if(.., |action| matches!(action, ClientAction::Completed { .. }));
         ended
             .map(|action| match action {
-                ClientAction::Completed { sequence, outcome } => (sequence.0, outcome),
+                ClientAction::Completed { sequence, outcome, .. } => (sequence.0, outcome),
                 ClientAction::Send { .. } | ClientAction::Opened(_) => unreachable!(),
             })
             .collect()
@@ -435,6 +435,18 @@ fn a_cancelled_call_raises_the_floor_and_is_silent() {
     assert_eq!(scene.completed(), []);
     scene.submit(b"c");
     assert_eq!(scene.sent(), [(Recipients::All, 2, 1, false)]);
+}
+
+#[test]
+fn all_calls_can_be_given_up_at_once() {
+    let mut scene = Scene::new();
+    scene.submit(b"a");
+    scene.open_by(&[0, 1]);
+    scene.now = scene.now.plus(millis(3));
+    scene.submit(b"b");
+    let later = START.plus(millis(3));
+    assert_eq!(scene.session.cancel_all(), [(Sequence(0), START, true), (Sequence(1), later, true)]);
+    assert_eq!((scene.session.outstanding(), scene.session.cancel_all()), (0, vec![]));
 }
 
 #[test]

@@ -63,7 +63,9 @@ impl Replica {
         for (position, request) in requests.into_iter().enumerate() {
             let place = request.place();
             // Another request of the same place is void from here on, too.
-            let is_whole = self.requests.remove(&request.digest()) | self.requests.remove_place(&place);
+            let removed =
+                self.requests.remove(&request.digest()).or_else(|| self.requests.remove_place(&place));
+            let is_whole = removed.unwrap_or(false);
             let position = u16::try_from(position).unwrap_or(u16::MAX);
             match self.sessions.deliver(&request, instance, position, timestamp, &self.settings) {
                 Delivered::Execute => {

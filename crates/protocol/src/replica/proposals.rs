@@ -1,11 +1,10 @@
 //! The first half of the ordering walk: proposing as the leader, judging proposals as everybody.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Replica, broadcast, report, requests};
 use crate::action::{Action, Reason};
-use crate::ids::{InstanceId, ReplicaId};
+use crate::ids::{Digest, InstanceId, ReplicaId};
 use crate::message::{Batch, Body, Message, Propose};
 use crate::mutants::{Mutant, is_active};
 use crate::ordering::candidate::{Candidate, Source};
@@ -216,6 +215,7 @@ impl Replica {
 
 /// Whether a digest stands twice in a batch.
 fn has_twice(batch: &Batch) -> bool {
-    let mut seen = BTreeSet::new();
-    !batch.requests.iter().all(|request| seen.insert(*request))
+    let mut digests: Vec<&Digest> = batch.requests.iter().collect();
+    digests.sort_unstable();
+    digests.windows(2).any(|pair| matches!(pair, [first, second] if first == second))
 }

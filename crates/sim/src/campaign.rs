@@ -1,0 +1,114 @@
+//! Runs seeds one after the other until one breaks an invariant.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use regency_protocol::mutants::Mutant;
+
+use crate::invariants::Violation;
+use crate::plan::Plan;
+use crate::report::{Failure, Options, Report, SimError};
+use crate::trace::Trace;
+use crate::world::{Outcome, World};
+
+/// One seed in this many runs twice, and both runs must have the same hash.
+const TWICE_EVERY: u64 = 100;
+
+/// Runs a campaign; it ends with the first failure.
+///
+/// # Errors
+///
+/// If a mutant is asked for that this build does not have.
+pub fn run(options: &Options) -> Result<Report, SimError> {
+    activate(options.mutant)?;
+    let began = Instant::now();
+    let mut report =
+        Report { seeds: 0, schedules: 0, events: 0, seconds: 0.0, points: BTreeSet::new(), failure: None };
+    for seed in (options.from..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
+        if options.time_limit.is_some_and(|limit| began.elapsed() >= limit) {
+            break;
+        }
+        report.seeds += 1;
+        run_seed(options, seed, &mut report);
+        if report.failure.is_some() {
+            break;
+        }
+    }
+    report.seconds = began.elapsed().as_secs_f64();
+    activate(None)?;
+    Ok(report)
+}
+
+/// Runs the first seed of `options` once and writes down everything that happens.
+///
+/// # Errors
+///
+/// Like [`run`].
+pub fn replay(options: &Options, log: &mut dyn Write) -> Result<Report, SimError> {
+    activate(options.mutant)?;
+    let began = Instant::now();
+    let (scenario, plan) = Plan::new(options.from, options.scenario);
+    let described = writeln!(log, "seed {}, scenario {}: {plan:#?}", options.from, scenario.name());
+    described.map_err(|error| SimError::Trace(error.to_string()))?;
+    let outcome = World::new(plan, Trace::Lines(log)).run();
+    let mut report =
+        Report { seeds: 1, schedules: 0, events: 0, seconds: 0.0, points: BTreeSet::new(), failure: None };
+    count(options, options.from, outcome, &mut report);
+    report.seconds = began.elapsed().as_secs_f64();
+    activate(None)?;
+    Ok(report)
+}
+
+fn run_seed(options: &Options, seed: u64, report: &mut Report) {
+    let schedule = |trace| {
+        let (_, plan) = Plan::new(seed, options.scenario);
+        // A broken assertion of the core is a finding like any other.
+        let world = AssertUnwindSafe(World::new(plan, trace));
+        catch_unwind(|| { world }.0.run()).unwrap_or_else(|_| Outcome::panicked())
+    };
+    if !seed.is_multiple_of(TWICE_EVERY) {
+        return count(options, seed, schedule(Trace::Off), report);
+    }
+    let first = schedule(Trace::hash());
+    let mut second = schedule(Trace::hash());
+    if first.hash != second.hash && second.violation.is_none() {
+        let detail = "two runs of one seed differ";
+        second.violation = Some(Violation::new("determinism", detail));
+    }
+    count(options, seed, first, report);
+    if report.failure.is_none() {
+        count(options, seed, second, report);
+    }
+}
+
+/// Adds one schedule to the report.
+fn count(options: &Options, seed: u64, outcome: Outcome, report: &mut Report) {
+    report.schedules += 1;
+    report.events += outcome.events;
+    report.points.extend(outcome.points);
+    let (scenario, _) = Plan::new(seed, options.scenario);
+    report.failure = outcome.violation.map(|violation| Failure {
+        seed,
+        scenario,
+        invariant: violation.invariant.to_owned(),
+        detail: violation.detail,
+        events: outcome.events,
+        replay: Failure::command(options, seed),
+    });
+}
+
+#[cfg(feature = "mutants")]
+fn activate(mutant: Option<Mutant>) -> Result<(), SimError> {
+    regency_protocol::mutants::activate(mutant);
+    Ok(())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn activate(mutant: Option<Mutant>) -> Result<(), SimError> {
+    match mutant {
+        None => Ok(()),
+        Some(_) => Err(SimError::NoMutants),
+    }
+}

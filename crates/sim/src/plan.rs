@@ -1,0 +1,245 @@
+//! A schedule before it runs: everything that the seed decides in advance.
+
+mod cluster;
+mod faults;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use regency_protocol::digest;
+use regency_protocol::ids::{ClientId, Regency, ReplicaId};
+use regency_protocol::limits::Settings;
+use regency_protocol::view::{Mode, View};
+
+use crate::agenda::Moment;
+use crate::network::{Place, Weather};
+use crate::random::Stream;
+use crate::scenario::Scenario;
+use crate::signatures::Keyring;
+
+use faults::Faults;
+
+const MILLI: Moment = 1_000;
+const SECOND: Moment = 1_000_000;
+
+/// Honest clients, at most; the next key is the dishonest one's.
+pub(crate) const CLIENTS_MAX: usize = 4;
+
+/// A schedule before it runs.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The seed that made it.
+    pub(crate) seed: u64,
+    /// The membership.
+    pub(crate) view: Arc<View>,
+    /// What is equal at all replicas.
+    pub(crate) settings: Arc<Settings>,
+    /// How many instances a leader keeps in flight with whatever is there.
+    pub(crate) eager_instances: u64,
+    /// By how much each replica's clock is ahead.
+    pub(crate) clock_offsets: BTreeMap<ReplicaId, Moment>,
+    /// How the network treats frames until it heals.
+    pub(crate) weather: Weather,
+    /// What goes wrong when.
+    pub(crate) faults: Vec<(Moment, Fault)>,
+    /// From when on nothing goes wrong any more.
+    pub(crate) heal_at: Moment,
+    /// Who is not what it seems.
+    pub(crate) byzantine: BTreeSet<ReplicaId>,
+    /// What those do.
+    pub(crate) strategy: Strategy,
+    /// The honest clients.
+    pub(crate) clients: Vec<ClientPlan>,
+    /// How often a dishonest client does something.
+    pub(crate) rogue_acts: usize,
+}
+
+/// Something goes wrong, or well again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// One direction of a link is cut.
+    Cut(Place, Place),
+    /// It works again.
+    Join(Place, Place),
+    /// The channel between two replicas breaks and comes back at once.
+    Reset(ReplicaId, ReplicaId),
+    /// A replica stands still.
+    Pause(ReplicaId),
+    /// It goes on.
+    Resume(ReplicaId),
+    /// A replica ends, and with it everything it knew.
+    Crash(ReplicaId),
+    /// It starts again, without its votes.
+    Restart(ReplicaId),
+}
+
+/// What the owned replicas do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    /// There are none.
+    None,
+    /// The leader proposes two batches for each instance, and all vote for both.
+    Equivocate,
+    /// Each follows the protocol, but alters what it sends.
+    Distort,
+    /// Each runs twice.
+    Twins,
+}
+
+/// One honest client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientPlan {
+    /// How many calls it makes.
+    pub(crate) calls: usize,
+    /// How many of them at once.
+    pub(crate) in_flight: usize,
+    /// The longest pause between a call's end and the next one's begin.
+    pub(crate) pause_max: Moment,
+    /// How long it waits for each.
+    pub(crate) patience: Moment,
+    /// How large it wants results to be.
+    pub(crate) result_bytes: u16,
+}
+
+/// What a scenario allows to happen.
+#[derive(Clone, Copy, Default)]
+struct Allowed {
+    lossy: bool,
+    partitions: bool,
+    pauses: bool,
+    crashes: bool,
+    leader_crash: bool,
+    edges: bool,
+    rogue: bool,
+}
+
+impl ClientPlan {
+    /// Whether it may give up before the network heals.
+    pub(crate) fn is_impatient(&self) -> bool {
+        self.patience < 10 * SECOND
+    }
+}
+
+impl Plan {
+    /// What `seed` plans for `scenario`, or for one of its own choice.
+    pub(crate) fn new(seed: u64, scenario: Option<Scenario>) -> (Scenario, Self) {
+        let mut stream = Stream::new(seed, "plan");
+        let chosen = stream.pick(Scenario::ALL);
+        let scenario = scenario.unwrap_or(chosen);
+        (scenario, Self::of(seed, scenario, &mut stream))
+    }
+
+    fn of(seed: u64, scenario: Scenario, stream: &mut Stream) -> Self {
+        let allowed = Allowed::new(scenario, stream);
+        let mode = if scenario == Scenario::CrashOnly { Mode::Cft } else { Mode::Bft };
+        let view = Arc::new(cluster::view(seed, mode, stream));
+        let settings = Arc::new(cluster::settings(allowed.edges, stream));
+        let leader = view.leader_of(Regency(0));
+        let (strategy, byzantine) = conspiracy(scenario, &view, leader, stream);
+        let heal_at = if scenario == Scenario::Calm { 0 } else { stream.between(200 * MILLI, 2 * SECOND) };
+        let mut faults = Faults::new(&view, leader, heal_at, stream);
+        if allowed.partitions {
+            faults.partitions();
+        }
+        if allowed.pauses {
+            faults.pauses();
+        }
+        if allowed.crashes || allowed.leader_crash {
+            faults.crashes(&byzantine, allowed.leader_crash);
+        }
+        let faults = faults.sorted();
+        Self {
+            seed,
+            eager_instances: stream.between(1, settings.window),
+            clock_offsets: view.members().iter().map(|member| (member.id, stream.below(SECOND))).collect(),
+            weather: cluster::weather(allowed.lossy, stream),
+            faults,
+            heal_at,
+            byzantine,
+            strategy,
+            clients: cluster::clients(heal_at, &settings, stream),
+            rogue_acts: if allowed.rogue { 15 } else { 0 },
+            view,
+            settings,
+        }
+    }
+
+    /// The replica that leads as long as there is no leader change.
+    pub(crate) fn leader(&self) -> ReplicaId {
+        self.view.leader_of(Regency(0))
+    }
+
+    /// The client with this number; the one after the honest ones is the dishonest one.
+    pub(crate) fn client_id(&self, number: usize) -> ClientId {
+        let key = if number < self.clients.len() { number } else { CLIENTS_MAX };
+        digest::client_id(&Keyring::client_key(key))
+    }
+
+    /// Whether calls must be answered after the network has healed: the leader is correct and stays.
+    pub(crate) fn is_live(&self) -> bool {
+        let leader = self.leader();
+        !self.byzantine.contains(&leader)
+            && !self.faults.iter().any(|(_, fault)| *fault == Fault::Crash(leader))
+    }
+}
+
+impl Allowed {
+    fn new(scenario: Scenario, stream: &mut Stream) -> Self {
+        let base = Self { lossy: stream.percent(30), edges: stream.percent(20), ..Self::default() };
+        match scenario {
+            Scenario::Calm => Self::default(),
+            Scenario::Lossy => Self { lossy: true, ..base },
+            Scenario::Partitions => Self { partitions: true, ..base },
+            Scenario::Pauses => Self { pauses: true, ..base },
+            Scenario::Crashes => Self { crashes: true, ..base },
+            Scenario::LeaderCrash => Self { leader_crash: true, ..base },
+            Scenario::Equivocation | Scenario::LyingLeader | Scenario::Twins => base,
+            Scenario::Liars => Self { partitions: stream.percent(20), rogue: stream.percent(20), ..base },
+            Scenario::RogueClients => Self { rogue: true, ..base },
+            Scenario::Edges => Self { edges: true, ..base },
+            Scenario::CrashOnly => Self { partitions: true, pauses: true, crashes: true, ..base },
+            Scenario::Mixed => {
+                Self { lossy: true, partitions: true, pauses: true, crashes: true, rogue: true, ..base }
+            }
+        }
+    }
+}
+
+/// Who is owned by the adversary, and what it makes of them.
+fn conspiracy(
+    scenario: Scenario,
+    view: &View,
+    leader: ReplicaId,
+    stream: &mut Stream,
+) -> (Strategy, BTreeSet<ReplicaId>) {
+    let mut followers: Vec<ReplicaId> =
+        view.members().iter().map(|member| member.id).filter(|id| *id != leader).collect();
+    stream.shuffle(&mut followers);
+    let f = view.faults();
+    let led = |mut followers: Vec<ReplicaId>| {
+        followers.truncate(f.saturating_sub(1));
+        followers.push(leader);
+        followers.truncate(f);
+        followers.into_iter().collect()
+    };
+    match scenario {
+        Scenario::Equivocation => (Strategy::Equivocate, led(followers)),
+        Scenario::LyingLeader => (Strategy::Distort, led(followers)),
+        Scenario::Twins => (Strategy::Twins, led(followers)),
+        Scenario::Liars => (Strategy::Distort, followers.into_iter().take(f).collect()),
+        Scenario::Mixed if stream.percent(60) => {
+            let owned = stream.between(1, f as u64);
+            (Strategy::Distort, followers.into_iter().take(usize::try_from(owned).unwrap_or(1)).collect())
+        }
+        Scenario::Calm
+        | Scenario::Lossy
+        | Scenario::Partitions
+        | Scenario::Pauses
+        | Scenario::Crashes
+        | Scenario::LeaderCrash
+        | Scenario::RogueClients
+        | Scenario::Edges
+        | Scenario::CrashOnly
+        | Scenario::Mixed => (Strategy::None, BTreeSet::new()),
+    }
+}

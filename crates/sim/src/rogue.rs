@@ -1,0 +1,190 @@
+//! The dishonest client of a schedule: it breaks every rule there is for clients.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regency_protocol::digest::client_id;
+use regency_protocol::ids::{ClientId, ReplicaId, Sequence, SessionId, Signature};
+use regency_protocol::message::{Bundle, Outcome, Reply, Request};
+use regency_protocol::view::RequestAuth;
+
+use crate::agenda::Moment;
+use crate::coverage::Point;
+use crate::node::clock;
+use crate::plan::{CLIENTS_MAX, Plan};
+use crate::random::Stream;
+use crate::service;
+use crate::signatures::{Keyring, Signer};
+
+/// A client that does what it must not.
+pub(crate) struct RogueClient {
+    id: ClientId,
+    replicas: Vec<ReplicaId>,
+    auth: RequestAuth,
+    window: u64,
+    horizon: Duration,
+    acts_left: usize,
+    sessions: Vec<SessionId>,
+    sequence: u64,
+    stream: Stream,
+}
+
+/// What it sends to whom.
+pub(crate) struct Misdeed {
+    /// The replicas that get it.
+    pub(crate) to: Vec<ReplicaId>,
+    /// What they get.
+    pub(crate) bundle: Bundle,
+}
+
+impl RogueClient {
+    /// The client before its first misdeed.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            id: client_id(&Keyring::client_key(CLIENTS_MAX)),
+            replicas: plan.view.members().iter().map(|member| member.id).collect(),
+            auth: plan.view.request_auth(),
+            window: plan.settings.session_window,
+            horizon: plan.settings.open_horizon,
+            acts_left: plan.rogue_acts,
+            sessions: Vec::new(),
+            sequence: 1,
+            stream: Stream::new(plan.seed, "rogue client"),
+        }
+    }
+
+    /// Its identifier.
+    pub(crate) fn id(&self) -> ClientId {
+        self.id
+    }
+
+    /// An answer came: it takes every session that it is told of.
+    pub(crate) fn on_reply(&mut self, reply: &Reply) {
+        if let (SessionId::NONE, Outcome::Result(id)) = (reply.session, &reply.outcome)
+            && let Ok(id) = <[u8; 8]>::try_from(&id[..])
+            && self.sessions.len() < 8
+            && !self.sessions.contains(&SessionId(u64::from_le_bytes(id)))
+        {
+            self.sessions.push(SessionId(u64::from_le_bytes(id)));
+        }
+    }
+
+    /// Its turn; returns what it does, what that reaches, and how long it waits for the next turn.
+    pub(crate) fn turn(
+        &mut self,
+        now: Moment,
+        keyring: &Keyring,
+    ) -> (Vec<Misdeed>, Option<Point>, Option<Moment>) {
+        if self.acts_left == 0 {
+            return (Vec::new(), None, None);
+        }
+        self.acts_left -= 1;
+        let (misdeeds, point) = self.act(now, keyring);
+        let pause = (self.acts_left > 0).then(|| self.stream.between(1000, 100_000));
+        (misdeeds, point, pause)
+    }
+
+    fn act(&mut self, now: Moment, keyring: &Keyring) -> (Vec<Misdeed>, Option<Point>) {
+        let Some(session) = (!self.sessions.is_empty()).then(|| self.stream.pick(&self.sessions)) else {
+            return (vec![self.open(now, keyring)], None);
+        };
+        let everybody = self.replicas.clone();
+        match self.stream.below(9) {
+            0 => (vec![self.open(now, keyring)], None),
+            1 => (self.conflict(session, keyring), Some(Point::ConflictingRequests)),
+            2 => {
+                // Beyond the window.
+                let far = self.sequence + self.window + self.stream.below(3);
+                let request = self.request(session, far, self.sequence);
+                (vec![self.signed(everybody, vec![request], keyring)], None)
+            }
+            3 => {
+                // Below the floor that it named itself, under a lower floor.
+                let low = self.sequence.saturating_sub(self.stream.between(1, 3));
+                let request = self.request(session, low, low);
+                (vec![self.signed(everybody, vec![request], keyring)], None)
+            }
+            4 => {
+                // Of a session that is not there, or another client's.
+                let stranger = SessionId(session.0 ^ self.stream.between(1, 1 << 18));
+                let request = self.request(stranger, 1, 1);
+                (vec![self.signed(everybody, vec![request], keyring)], None)
+            }
+            5 => {
+                let request = self.next_request(session);
+                let mut misdeed = self.signed(everybody, vec![request], keyring);
+                misdeed.bundle.signature =
+                    if self.stream.percent(50) { None } else { Some(Signature([7; 64])) };
+                (vec![misdeed], None)
+            }
+            6 => {
+                // To some only, and twice.
+                let request = self.next_request(session);
+                let mut some = everybody;
+                self.stream.shuffle(&mut some);
+                some.truncate(1 + self.stream.index(self.replicas.len()));
+                let again = some.clone();
+                let bundles = [some, again].map(|to| self.signed(to, vec![Arc::clone(&request)], keyring));
+                (bundles.into(), None)
+            }
+            7 => {
+                // As many as fit, and more.
+                let count = self.window + 2;
+                let requests = (0..count).map(|_| self.next_request(session)).collect();
+                (vec![self.signed(everybody, requests, keyring)], None)
+            }
+            _ => {
+                let request = self.next_request(session);
+                (vec![self.signed(everybody, vec![request], keyring)], None)
+            }
+        }
+    }
+
+    /// A good OPEN most of the time, or one outside its time.
+    fn open(&mut self, now: Moment, keyring: &Keyring) -> Misdeed {
+        let until = match self.stream.below(6) {
+            0 => clock(0, 0),
+            1 => clock(now, 0).plus(self.horizon.saturating_mul(3)),
+            _ => clock(now, 0).plus(self.horizon / 2),
+        };
+        let open = Arc::new(Request::open(self.id, self.stream.number(), until));
+        self.signed(self.replicas.clone(), vec![open], keyring)
+    }
+
+    /// Two requests of one place, to everybody in different orders, or one to each half.
+    fn conflict(&mut self, session: SessionId, keyring: &Keyring) -> Vec<Misdeed> {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        let [a, b] = [0, 1].map(|_| self.request(session, sequence, sequence));
+        let mut one = self.replicas.clone();
+        self.stream.shuffle(&mut one);
+        let mut other = one.split_off(one.len() / 2);
+        let both = self.stream.percent(50);
+        if both {
+            std::mem::swap(&mut other, &mut one);
+            one = self.replicas.clone();
+            other = self.replicas.clone();
+        }
+        vec![self.signed(one, vec![a], keyring), self.signed(other, vec![b], keyring)]
+    }
+
+    fn next_request(&mut self, session: SessionId) -> Arc<Request> {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        let floor = sequence.saturating_sub(self.stream.below(self.window));
+        self.request(session, sequence, floor)
+    }
+
+    fn request(&mut self, session: SessionId, sequence: u64, floor: u64) -> Arc<Request> {
+        let payload = service::append(9, self.stream.number(), 0);
+        Arc::new(Request::ordered(self.id, session, Sequence(sequence), Sequence(floor), &payload))
+    }
+
+    fn signed(&self, to: Vec<ReplicaId>, requests: Vec<Arc<Request>>, keyring: &Keyring) -> Misdeed {
+        let mut bundle = Bundle { signature: None, whole_results: false, requests };
+        if let (RequestAuth::Signature, Some(statement)) = (self.auth, bundle.statement()) {
+            bundle.signature = Some(keyring.sign(Signer::Client(self.id), &statement));
+        }
+        Misdeed { to, bundle }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a schedule attacks.
+
+/// A family of schedules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scenario {
+    /// Nothing goes wrong.
+    Calm,
+    /// Frames are lost, late, out of order, repeated, and old ones come again.
+    Lossy,
+    /// Links fail: both ways, one way, on and off.
+    Partitions,
+    /// Replicas stand still and go on.
+    Pauses,
+    /// Up to `f` followers crash; some start again without their votes.
+    Crashes,
+    /// The leader crashes: safety only, until there is leader change.
+    LeaderCrash,
+    /// The leader proposes different batches to different replicas, and `f` colluding voters vote for all.
+    Equivocation,
+    /// Up to `f` followers lie in every message they send; the correct leader goes on.
+    Liars,
+    /// The leader and its accomplices follow the protocol, but alter what they send.
+    LyingLeader,
+    /// Two copies of one replica's core run under one key, each in touch with some of the others.
+    Twins,
+    /// Clients break every rule there is for clients.
+    RogueClients,
+    /// Tiny windows, intervals and limits.
+    Edges,
+    /// Crash faults only, in a crash-only cluster.
+    CrashOnly,
+    /// Everything at once.
+    Mixed,
+}
+
+impl Scenario {
+    /// Every scenario there is.
+    pub const ALL: &'static [Self] = &[
+        Self::Calm,
+        Self::Lossy,
+        Self::Partitions,
+        Self::Pauses,
+        Self::Crashes,
+        Self::LeaderCrash,
+        Self::Equivocation,
+        Self::Liars,
+        Self::LyingLeader,
+        Self::Twins,
+        Self::RogueClients,
+        Self::Edges,
+        Self::CrashOnly,
+        Self::Mixed,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Lossy => "lossy",
+            Self::Partitions => "partitions",
+            Self::Pauses => "pauses",
+            Self::Crashes => "crashes",
+            Self::LeaderCrash => "leader-crash",
+            Self::Equivocation => "equivocation",
+            Self::Liars => "liars",
+            Self::LyingLeader => "lying-leader",
+            Self::Twins => "twins",
+            Self::RogueClients => "rogue-clients",
+            Self::Edges => "edges",
+            Self::CrashOnly => "crash-only",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    /// The scenario of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|scenario| scenario.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found_again() {
+        for scenario in Scenario::ALL {
+            assert_eq!(Scenario::from_name(scenario.name()), Some(*scenario));
+        }
+        assert_eq!(Scenario::from_name("nothing"), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! Signatures that nobody inside the simulation can forge: a tag over signer and signed bytes under a secret
+//! that only the world knows. It signs for whoever owns the key, and is the verifier of the shell.
+
+use std::sync::Arc;
+
+use regency_protocol::digest::{self, signing_bytes};
+use regency_protocol::event::{ClientRequest, Verified};
+use regency_protocol::ids::{ClientId, ClusterId, PublicKey, ReplicaId, Signature};
+use regency_protocol::message::{Body, Bundle, BundleProof, Message, Statement};
+
+/// Who can sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Signer {
+    /// A replica.
+    Replica(ReplicaId),
+    /// A client.
+    Client(ClientId),
+}
+
+/// All keys of one simulated cluster.
+pub(crate) struct Keyring {
+    cluster: ClusterId,
+    secret: [u8; 32],
+}
+
+impl Keyring {
+    /// The keys of `cluster` under `seed`.
+    pub(crate) fn new(seed: u64, cluster: ClusterId) -> Self {
+        Self { cluster, secret: *blake3::hash(&seed.to_le_bytes()).as_bytes() }
+    }
+
+    /// The public key of a replica: a name, as nothing is computed with it here.
+    pub(crate) fn replica_key(id: ReplicaId) -> PublicKey {
+        let mut key = [1; 32];
+        key[..2].copy_from_slice(&id.0.to_le_bytes());
+        PublicKey(key)
+    }
+
+    /// The public key of the client with this number.
+    pub(crate) fn client_key(number: usize) -> PublicKey {
+        let mut key = [2; 32];
+        key[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        PublicKey(key)
+    }
+
+    /// Signs for the owner of `signer`'s key; whoever calls this must own it.
+    pub(crate) fn sign(&self, signer: Signer, statement: &Statement) -> Signature {
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
+        match signer {
+            Signer::Replica(id) => hasher.update(b"replica").update(&id.0.to_le_bytes()),
+            Signer::Client(id) => hasher.update(b"client").update(&id.0),
+        };
+        hasher.update(&signing_bytes(&self.cluster, statement));
+        let mut tag = [0; 64];
+        hasher.finalize_xof().fill(&mut tag);
+        Signature(tag)
+    }
+
+    /// Whether `signer` made this signature.
+    pub(crate) fn verifies(&self, signer: Signer, statement: &Statement, signature: &Signature) -> bool {
+        self.sign(signer, statement) == *signature
+    }
+
+    /// The shell's check of a message that came over the channel of `from`: every signature in it verifies.
+    pub(crate) fn verify_message(&self, from: ReplicaId, message: Message) -> Option<Verified<Message>> {
+        let chain = |view, instance, chain| Statement::Chain { view, instance, chain };
+        let good = match &message {
+            Message::Propose(propose) => self.verify_bodies(&propose.inline),
+            Message::BatchAnswer(answer) => self.verify_bodies(&answer.bodies),
+            Message::Bodies(bodies) => self.verify_bodies(bodies),
+            Message::ChainSignature(signed) => {
+                let statement = chain(signed.view, signed.instance, signed.chain);
+                self.verifies(Signer::Replica(from), &statement, &signed.signature)
+            }
+            Message::ChainCertificate(certificate) => {
+                let statement = chain(certificate.view, certificate.instance, certificate.chain);
+                let mut signatures = certificate.signatures.iter();
+                signatures.all(|(id, signature)| self.verifies(Signer::Replica(*id), &statement, signature))
+            }
+            Message::Write(_)
+            | Message::Accept(_)
+            | Message::Decided(_)
+            | Message::FetchBatch(_)
+            | Message::FetchBodies(_)
+            | Message::Status(_) => true,
+        };
+        good.then(|| Verified::vouch(message))
+    }
+
+    fn verify_bodies(&self, bodies: &[Body]) -> bool {
+        bodies.iter().all(|body| match &body.proof {
+            None => true,
+            Some(proof) => self.verify_proof(body.request.client(), proof),
+        })
+    }
+
+    /// The shell's check of a client's bundle; `None` if its signature does not verify.
+    pub(crate) fn open_bundle(&self, bundle: Bundle) -> Option<Vec<Verified<ClientRequest>>> {
+        let proof = match bundle.signature {
+            None => None,
+            Some(signature) => {
+                let requests = bundle.requests.iter().map(|request| request.digest()).collect();
+                let proof = BundleProof { requests, signature };
+                let client = bundle.requests.first()?.client();
+                if !self.verify_proof(client, &proof) {
+                    return None;
+                }
+                Some(Arc::new(proof))
+            }
+        };
+        let whole_result = bundle.whole_results;
+        let open = |request| Verified::vouch(ClientRequest { request, proof: proof.clone(), whole_result });
+        Some(bundle.requests.into_iter().map(open).collect())
+    }
+
+    /// Whether `client` signed this bundle.
+    fn verify_proof(&self, client: ClientId, proof: &BundleProof) -> bool {
+        let requests = digest::bundle_digest(&proof.requests);
+        self.verifies(Signer::Client(client), &Statement::Bundle { client, requests }, &proof.signature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use regency_protocol::ids::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_signature_holds_for_one_signer_and_one_statement() {
+        let keyring = Keyring::new(1, ClusterId([3; 32]));
+        let client = ClientId([4; 32]);
+        let statement = |byte| Statement::Bundle { client, requests: Digest([byte; 32]) };
+        let signature = keyring.sign(Signer::Client(client), &statement(1));
+        assert!(keyring.verifies(Signer::Client(client), &statement(1), &signature));
+        assert!(!keyring.verifies(Signer::Client(client), &statement(2), &signature));
+        assert!(!keyring.verifies(Signer::Client(ClientId([5; 32])), &statement(1), &signature));
+        assert!(!keyring.verifies(Signer::Replica(ReplicaId(4)), &statement(1), &signature));
+    }
+}

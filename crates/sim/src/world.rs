@@ -1,0 +1,450 @@
+//! One schedule from beginning to end: virtual time, the agenda, and everybody who lives on it.
+//!
+//! The files below are the world's hands: what a core asks for (`actions`), what goes wrong (`faults`), the
+//! clients, and the reckoning at the end (`verdict`).
+
+mod actions;
+mod clients;
+mod faults;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use regency_protocol::codec::Wire;
+use regency_protocol::event::Event;
+use regency_protocol::ids::{ClientId, InstanceId, ReplicaId};
+use regency_protocol::message::{ClientMessage, Message, ReplicaMessage};
+
+use crate::adversary::{Adversary, Deed};
+use crate::agenda::{Agenda, Moment};
+use crate::client::Client;
+use crate::coverage::Point;
+use crate::history::History;
+use crate::invariants::agreement::Ledger;
+use crate::invariants::exactly_once::ExactlyOnce;
+use crate::invariants::one_vote::OneVote;
+use crate::invariants::total_order::TotalOrder;
+use crate::invariants::validity::Validity;
+use crate::invariants::{Violation, memory};
+use crate::network::{Flight, Network, Place};
+use crate::node::{Inbound, Node};
+use crate::plan::{Fault, Plan};
+use crate::random::Stream;
+use crate::rogue::RogueClient;
+use crate::signatures::Keyring;
+use crate::trace::Trace;
+
+/// How long after the healing a schedule may go on, if calls are to be answered.
+const AFTERMATH: Moment = 60_000_000;
+/// How long otherwise.
+const SHORT_AFTERMATH: Moment = 2_000_000;
+/// Events of one schedule, at most: more means that something feeds itself.
+const EVENTS_MAX: u64 = 400_000;
+/// Ticks at one moment, at most: more means that a timer does not move on.
+const TICKS_AT_ONCE_MAX: u32 = 100;
+
+/// Something on the agenda.
+#[derive(Debug)]
+enum Happening {
+    /// A frame arrives.
+    Arrive(Flight),
+    /// A replica's own machine says something to its core.
+    Own { replica: ReplicaId, life: u32, event: Event },
+    /// A replica wants a tick.
+    Wake { replica: ReplicaId, life: u32 },
+    /// A replica's input has drained.
+    Drained { replica: ReplicaId, life: u32 },
+    /// A client's turn has come: a timer, or a new call.
+    Client(usize),
+    /// The dishonest client's turn has come.
+    Rogue,
+    /// The adversary's turn has come.
+    Adversary,
+    /// Something goes wrong.
+    Fault(Fault),
+    /// Nothing goes wrong any more.
+    Heal,
+}
+
+/// What became of a schedule.
+pub(crate) struct Outcome {
+    /// How many events it had.
+    pub(crate) events: u64,
+    /// The points that it came by.
+    pub(crate) points: BTreeSet<Point>,
+    /// The invariant that broke.
+    pub(crate) violation: Option<Violation>,
+    /// The hash over everything that happened, if one was wanted.
+    pub(crate) hash: Option<[u8; 32]>,
+}
+
+impl Outcome {
+    /// Something panicked on the way.
+    pub(crate) fn panicked() -> Self {
+        let violation = Some(Violation::new("panic", "the core or the client panicked"));
+        Self { events: 0, points: BTreeSet::new(), violation, hash: None }
+    }
+}
+
+/// Everything there is.
+pub(crate) struct World<'a> {
+    plan: Plan,
+    keyring: Keyring,
+    now: Moment,
+    events: u64,
+    agenda: Agenda<Happening>,
+    network: Network,
+    nodes: BTreeMap<ReplicaId, Node>,
+    adversary: Adversary,
+    clients: Vec<Client>,
+    rogue: RogueClient,
+    client_places: BTreeMap<ClientId, usize>,
+    /// The random numbers of machines: services, signers, restarts.
+    machines: Stream,
+    history: History,
+    ledger: Ledger,
+    total_order: TotalOrder,
+    exactly_once: ExactlyOnce,
+    validity: Validity,
+    one_vote: OneVote,
+    points: BTreeSet<Point>,
+    trace: Trace<'a>,
+    /// Requests, votes and proposals seen before, to notice when they are sent again.
+    sent_before: BTreeSet<(ReplicaId, u8, InstanceId)>,
+}
+
+impl<'a> World<'a> {
+    /// A world as the plan wants it, with everything that is planned on its agenda.
+    pub(crate) fn new(plan: Plan, trace: Trace<'a>) -> Self {
+        let seed = plan.seed;
+        let keyring = Keyring::new(seed, plan.view.cluster());
+        let ids = plan.view.members().iter().map(|member| member.id);
+        let nodes: BTreeMap<_, _> =
+            ids.filter(|id| !plan.byzantine.contains(id)).map(|id| (id, Node::new(&plan, id))).collect();
+        let clients: Vec<_> = (0..plan.clients.len()).map(|number| Client::new(&plan, number)).collect();
+        let rogue = RogueClient::new(&plan);
+        let mut client_places: BTreeMap<_, _> =
+            clients.iter().enumerate().map(|(number, client)| (client.id(), number)).collect();
+        client_places.insert(rogue.id(), clients.len());
+        let mut world = Self {
+            network: Network::new(plan.weather, Stream::new(seed, "network")),
+            adversary: Adversary::new(&plan),
+            machines: Stream::new(seed, "machines"),
+            exactly_once: ExactlyOnce::new(plan.settings.session_window),
+            history: History::default(),
+            ledger: Ledger::default(),
+            total_order: TotalOrder::default(),
+            validity: Validity::default(),
+            one_vote: OneVote::default(),
+            points: BTreeSet::new(),
+            sent_before: BTreeSet::new(),
+            agenda: Agenda::new(),
+            now: 0,
+            events: 0,
+            nodes,
+            clients,
+            rogue,
+            client_places,
+            keyring,
+            plan,
+            trace,
+        };
+        world.prepare();
+        world
+    }
+
+    /// Puts on the agenda what is known in advance.
+    fn prepare(&mut self) {
+        let ids: Vec<ReplicaId> = self.plan.view.members().iter().map(|member| member.id).collect();
+        for &a in &ids {
+            for &b in &ids {
+                if a != b && self.nodes.contains_key(&a) {
+                    let at = self.machines.below(2000);
+                    let event = Event::Connected(b);
+                    self.agenda.add(at, Happening::Own { replica: a, life: 0, event });
+                }
+            }
+        }
+        for (at, fault) in self.plan.faults.clone() {
+            self.agenda.add(at, Happening::Fault(fault));
+        }
+        self.agenda.add(self.plan.heal_at, Happening::Heal);
+        for number in 0..self.clients.len() {
+            let at = self.machines.below(3000);
+            self.agenda.add(at, Happening::Client(number));
+        }
+        if self.plan.rogue_acts > 0 {
+            self.agenda.add(1000, Happening::Rogue);
+        }
+        if !self.plan.byzantine.is_empty() {
+            self.agenda.add(500, Happening::Adversary);
+        }
+        self.note_size();
+    }
+
+    /// Runs until nothing happens any more, the time is up, or an invariant breaks.
+    pub(crate) fn run(mut self) -> Outcome {
+        let violation = match self.run_agenda() {
+            Ok(()) => self.verdict().err(),
+            Err(violation) => Some(violation),
+        };
+        if let Some(violation) = &violation {
+            self.say(format_args!("BROKEN {}: {}", violation.invariant, violation.detail));
+        }
+        Outcome { events: self.events, points: self.points, violation, hash: self.trace.digest() }
+    }
+
+    fn run_agenda(&mut self) -> Result<(), Violation> {
+        let aftermath = if self.plan.is_live() { AFTERMATH } else { SHORT_AFTERMATH };
+        let end = self.plan.heal_at + aftermath;
+        while let Some((at, happening)) = self.agenda.next() {
+            if at > end {
+                return Ok(());
+            }
+            self.now = at;
+            self.events += 1;
+            if self.events > EVENTS_MAX {
+                return Err(Violation::new("quiescence", format!("{EVENTS_MAX} events and no end")));
+            }
+            if self.trace.is_on() {
+                self.say(format_args!("{}", describe(&happening)));
+            }
+            self.happen(happening)?;
+            if self.is_over() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        match happening {
+            Happening::Arrive(flight) => self.arrive(flight),
+            Happening::Own { replica, life, event } => {
+                if self.is_living(replica, life) {
+                    return self.own_event(replica, event);
+                }
+                Ok(())
+            }
+            Happening::Wake { replica, life } => {
+                if self.is_living(replica, life) {
+                    return self.wake(replica);
+                }
+                Ok(())
+            }
+            Happening::Drained { replica, life } => {
+                if self.is_living(replica, life) {
+                    return self.drained(replica);
+                }
+                Ok(())
+            }
+            Happening::Client(number) => self.client_turn(number),
+            Happening::Rogue => self.rogue_turn(),
+            Happening::Adversary => {
+                let mut deeds = Vec::new();
+                self.adversary.on_turn(self.now, &self.keyring, &mut deeds);
+                self.carry_out(deeds)
+            }
+            Happening::Fault(fault) => self.fault(fault),
+            Happening::Heal => self.heal(),
+        }
+    }
+
+    fn is_living(&self, replica: ReplicaId, life: u32) -> bool {
+        self.nodes.get(&replica).is_some_and(|node| node.life == life)
+    }
+
+    fn arrive(&mut self, flight: Flight) -> Result<(), Violation> {
+        match flight.to {
+            Place::Client(number) => self.client_frame(number, flight),
+            Place::Replica(id) if self.plan.byzantine.contains(&id) => {
+                let mut deeds = Vec::new();
+                self.adversary.on_frame(self.now, id, &flight, &self.keyring, &mut deeds);
+                self.carry_out(deeds)
+            }
+            Place::Replica(id) => {
+                let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
+                match node.admit(Inbound::Frame(flight)) {
+                    Some(Inbound::Frame(flight)) => self.receive(id, flight),
+                    Some(Inbound::Event(_)) | None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// A frame reaches a running replica: the shell's part of the work, then the core's.
+    fn receive(&mut self, to: ReplicaId, flight: Flight) -> Result<(), Violation> {
+        match flight.from {
+            Place::Client(number) => self.receive_from_client(to, number, flight.frame),
+            Place::Replica(from) => self.receive_from_replica(to, from, flight.frame),
+        }
+    }
+
+    fn receive_from_replica(
+        &mut self,
+        to: ReplicaId,
+        from: ReplicaId,
+        frame: Bytes,
+    ) -> Result<(), Violation> {
+        let is_correct = self.nodes.contains_key(&from);
+        let message = match Message::decode(frame) {
+            Ok(message) => message,
+            Err(error) if is_correct => {
+                let detail = format!("replica {to} cannot read a frame of correct replica {from}: {error}");
+                return Err(Violation::new("codec", detail));
+            }
+            Err(_) => return Ok(()),
+        };
+        match self.keyring.verify_message(from, message) {
+            Some(message) => self.tell(to, Event::Message { from, message }),
+            None if is_correct => {
+                let detail = format!("replica {to} gets a bad signature from correct replica {from}");
+                Err(Violation::new("accusation", detail))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The replica's own machine says something.
+    fn own_event(&mut self, replica: ReplicaId, event: Event) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
+        match node.admit(Inbound::Event(event)) {
+            Some(Inbound::Event(event)) => self.tell(replica, event),
+            Some(Inbound::Frame(_)) | None => Ok(()),
+        }
+    }
+
+    fn wake(&mut self, replica: ReplicaId) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
+        if node.wake_at != Some(now) || !node.is_up() {
+            return Ok(());
+        }
+        node.wake_at = None;
+        if node.deadline(now).is_none_or(|deadline| deadline > now) {
+            self.arm(replica);
+            return Ok(());
+        }
+        if node.count_tick(now) > TICKS_AT_ONCE_MAX {
+            return Err(Violation::new("quiescence", format!("replica {replica} ticks without end")));
+        }
+        self.tell(replica, Event::Tick)
+    }
+
+    fn drained(&mut self, replica: ReplicaId) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
+        if !node.is_drain_due || !node.is_up() {
+            return Ok(());
+        }
+        node.is_drain_due = false;
+        self.tell(replica, Event::InputDrained)
+    }
+
+    /// Tells a running replica's core, does what it asks for, and checks what it keeps.
+    fn tell(&mut self, replica: ReplicaId, event: Event) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
+        let is_input = !matches!(event, Event::InputDrained);
+        let mut actions = Vec::new();
+        node.handle(self.now, event, &mut actions);
+        if is_input && !node.is_drain_due {
+            node.is_drain_due = true;
+            let life = node.life;
+            let at = self.now + self.machines.below(60);
+            self.agenda.add(at, Happening::Drained { replica, life });
+        }
+        let status = node.status();
+        memory::check(replica, &status, &self.plan.settings, &self.plan.view)?;
+        self.ledger.check_chain(replica, status.executed, status.chain)?;
+        self.perform(replica, actions)?;
+        self.arm(replica);
+        Ok(())
+    }
+
+    /// Sees to it that the replica is woken at its next deadline.
+    fn arm(&mut self, replica: ReplicaId) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&replica) else { return };
+        let Some(deadline) = node.deadline(now) else { return };
+        if node.wake_at.is_none_or(|wake_at| deadline < wake_at) {
+            node.wake_at = Some(deadline);
+            self.agenda.add(deadline, Happening::Wake { replica, life: node.life });
+        }
+    }
+
+    /// Gives a frame to the network.
+    fn send(&mut self, from: Place, to: Place, frame: Bytes) {
+        let agenda = &mut self.agenda;
+        let mut arrive = |at, flight| agenda.add(at, Happening::Arrive(flight));
+        let fate = self.network.send(self.now, Flight { from, to, frame }, &mut arrive);
+        for (happened, point) in [
+            (fate.lost, Point::FrameLost),
+            (fate.twice, Point::FrameTwice),
+            (fate.again, Point::FrameAgain),
+            (fate.late, Point::FrameLate),
+        ] {
+            if happened {
+                self.points.insert(point);
+            }
+        }
+    }
+
+    /// Does what the adversary wants done.
+    fn carry_out(&mut self, deeds: Vec<Deed>) -> Result<(), Violation> {
+        for deed in deeds {
+            match deed {
+                Deed::Send { from, to, frame } => {
+                    self.send(Place::Replica(from), to, frame);
+                }
+                Deed::Wake(at) => self.agenda.add(at.max(self.now + 1), Happening::Adversary),
+                Deed::Reached(point) => {
+                    self.points.insert(point);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, line: std::fmt::Arguments<'_>) {
+        self.trace.line(self.now, line);
+    }
+
+    fn note_size(&mut self) {
+        use regency_protocol::view::{Mode, RequestAuth};
+        let view = &self.plan.view;
+        let sizes = [
+            (view.request_auth() == RequestAuth::Channel, Point::ChannelAuth),
+            (view.mode() == Mode::Cft, Point::CrashOnly),
+            (view.n() == 5, Point::FiveReplicas),
+            (view.n() >= 7, Point::ManyReplicas),
+            (self.plan.settings.window == 1, Point::WindowOfOne),
+        ];
+        self.points.extend(sizes.iter().filter(|(is_so, _)| *is_so).map(|(_, point)| *point));
+    }
+}
+
+/// A happening in one line.
+fn describe(happening: &Happening) -> String {
+    match happening {
+        Happening::Arrive(Flight { from, to, frame }) => {
+            let content = match (from, to) {
+                (Place::Replica(_), Place::Replica(_)) => format!("{:?}", Message::decode(frame.clone())),
+                (Place::Client(_), _) => {
+                    format!("{:?}", ClientMessage::decode(frame.clone()))
+                }
+                (_, Place::Client(_)) => {
+                    format!("{:?}", ReplicaMessage::decode(frame.clone()))
+                }
+            };
+            format!("{from} -> {to}: {content}")
+        }
+        Happening::Own { replica, event, .. } => format!("replica {replica}: {event:?}"),
+        Happening::Wake { replica, .. } => format!("replica {replica}: woken"),
+        Happening::Drained { replica, .. } => format!("replica {replica}: input drained"),
+        Happening::Client(number) => format!("client {number}: its turn"),
+        Happening::Rogue => String::from("dishonest client: its turn"),
+        Happening::Adversary => String::from("adversary: its turn"),
+        Happening::Fault(fault) => format!("fault: {fault:?}"),
+        Happening::Heal => String::from("all heals"),
+    }
+}

@@ -1,0 +1,141 @@
+//! What a core asks for: sends, signatures, executions, replies, reports; each looked at on its way.
+
+use std::collections::BTreeMap;
+
+use regency_protocol::action::{Action, Delivery, Origin, Recipients};
+use regency_protocol::codec::Wire;
+use regency_protocol::event::Event;
+use regency_protocol::ids::{ClientId, InstanceId, ReplicaId};
+use regency_protocol::message::{Message, Outcome, Refusal, ReplicaMessage, Reply, Statement};
+
+use super::{Happening, World};
+use crate::agenda::Moment;
+use crate::coverage::Point;
+use crate::invariants::{Violation, accusation};
+use crate::network::Place;
+use crate::signatures::Signer;
+
+impl World<'_> {
+    /// Carries out what the core of `replica` asks for, in order.
+    pub(super) fn perform(&mut self, replica: ReplicaId, actions: Vec<Action>) -> Result<(), Violation> {
+        let mut replies: BTreeMap<ClientId, Vec<Reply>> = BTreeMap::new();
+        for action in actions {
+            if self.trace.is_on() {
+                self.say(format_args!("    {replica}: {action:?}"));
+            }
+            match action {
+                Action::Send { to, message } => self.on_send(replica, to, &message)?,
+                Action::Sign(statement) => self.on_sign(replica, statement),
+                Action::Execute(delivery) => self.on_execute(replica, &delivery)?,
+                Action::Reply { client, reply } => {
+                    self.note_reply(&reply);
+                    replies.entry(client).or_default().push(reply);
+                }
+                Action::Report(report) => {
+                    self.points.insert(Point::Reported(report.reason));
+                    let is_owned =
+                        matches!(report.by, Origin::Replica(id) if self.plan.byzantine.contains(&id));
+                    if !is_owned {
+                        accusation::check(replica, &report)?;
+                    }
+                }
+            }
+        }
+        for (client, replies) in replies {
+            let Some(number) = self.client_places.get(&client).copied() else { continue };
+            let message = ReplicaMessage::Replies { view: self.plan.view.id(), replies };
+            self.send(Place::Replica(replica), Place::Client(number), message.to_frame());
+        }
+        Ok(())
+    }
+
+    fn add_own(&mut self, at: Moment, replica: ReplicaId, event: Event) {
+        let Some(node) = self.nodes.get(&replica) else { return };
+        self.agenda.add(at, Happening::Own { replica, life: node.life, event });
+    }
+
+    fn on_sign(&mut self, replica: ReplicaId, statement: Statement) {
+        let signature = self.keyring.sign(Signer::Replica(replica), &statement);
+        let at = self.now + self.machines.between(20, 500);
+        self.add_own(at, replica, Event::Signed { statement, signature });
+    }
+
+    fn on_send(&mut self, from: ReplicaId, to: Recipients, message: &Message) -> Result<(), Violation> {
+        let votes_lost = self.nodes.get(&from).is_some_and(|node| node.votes_lost);
+        self.one_vote.on_send(from, votes_lost, message)?;
+        self.note_message(from, message);
+        let frame = message.to_frame();
+        match to {
+            Recipients::One(to) => self.send(Place::Replica(from), Place::Replica(to), frame),
+            Recipients::All => {
+                for to in self.others(from) {
+                    self.send(Place::Replica(from), Place::Replica(to), frame.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_execute(&mut self, by: ReplicaId, delivery: &Delivery) -> Result<(), Violation> {
+        self.total_order.on_execute(by, delivery.instance)?;
+        let (results, is_first) = self.ledger.execute(by, delivery)?;
+        if is_first {
+            for operation in &delivery.operations {
+                self.validity.on_execute(operation)?;
+                self.exactly_once.on_execute(operation)?;
+            }
+            match delivery.operations.len() {
+                0 => self.points.insert(Point::EmptyBatch),
+                1 => false,
+                _ => self.points.insert(Point::LargeBatch),
+            };
+        }
+        let Some(node) = self.nodes.get_mut(&by) else { return Ok(()) };
+        if node.votes_lost {
+            self.points.insert(Point::StateLostExecutes);
+        }
+        // The service takes its time, and takes deliveries one after the other.
+        let at = node.service_busy_until.max(self.now) + self.machines.between(5, 300);
+        node.service_busy_until = at;
+        self.add_own(at, by, Event::Executed { instance: delivery.instance, results });
+        Ok(())
+    }
+
+    fn note_reply(&mut self, reply: &Reply) {
+        let point = match &reply.outcome {
+            Outcome::ResultDigest(_) => Point::ResultByDigest,
+            Outcome::Refused(Refusal::Busy { .. }) => Point::Busy,
+            Outcome::Refused(Refusal::TooFarAhead) => Point::TooFarAhead,
+            Outcome::Refused(Refusal::SessionExpired) => Point::SessionExpired,
+            Outcome::Result(_) | Outcome::Refused(_) => return,
+        };
+        self.points.insert(point);
+    }
+
+    fn note_message(&mut self, from: ReplicaId, message: &Message) {
+        let mut vote = |phase, instance: InstanceId| {
+            (!self.sent_before.insert((from, phase, instance))).then_some(Point::VoteAgain)
+        };
+        let point = match message {
+            Message::Propose(propose) => {
+                let instance = propose.batch.instance;
+                let decided = self.nodes.get(&from).map(|node| node.status().decided).unwrap_or_default();
+                if instance > decided.plus(2) {
+                    self.points.insert(Point::SeveralInFlight);
+                }
+                (!propose.inline.is_empty()).then_some(Point::BodiesInline)
+            }
+            Message::Write(write) => vote(1, write.instance),
+            Message::Accept(accept) => vote(2, accept.instance),
+            Message::Decided(_) => Some(Point::DecisionVouched),
+            Message::FetchBatch(_) => Some(Point::BatchFetched),
+            Message::FetchBodies(_) => Some(Point::BodiesFetched),
+            Message::ChainCertificate(_) => Some(Point::Certificate),
+            Message::BatchAnswer(_)
+            | Message::Bodies(_)
+            | Message::Status(_)
+            | Message::ChainSignature(_) => None,
+        };
+        self.points.extend(point);
+    }
+}

@@ -1,0 +1,132 @@
+//! What goes wrong, and how it heals.
+
+use regency_protocol::event::Event;
+use regency_protocol::ids::ReplicaId;
+use regency_protocol::replica::ReplicaState;
+
+use super::{Happening, World};
+use crate::coverage::Point;
+use crate::invariants::Violation;
+use crate::network::Place;
+use crate::node::{Inbound, Standing};
+use crate::plan::Fault;
+
+impl World<'_> {
+    /// Lets one fault happen.
+    pub(super) fn fault(&mut self, fault: Fault) -> Result<(), Violation> {
+        match fault {
+            Fault::Cut(from, to) => {
+                self.network.cut(from, to);
+                self.note_cut(from, to);
+            }
+            Fault::Join(from, to) => {
+                self.network.join(from, to);
+                if let (Place::Replica(a), Place::Replica(b)) = (from, to)
+                    && self.machines.percent(50)
+                {
+                    self.reset(a, b);
+                }
+            }
+            Fault::Reset(a, b) => self.reset(a, b),
+            Fault::Pause(replica) => self.pause(replica),
+            Fault::Resume(replica) => self.resume(replica)?,
+            Fault::Crash(replica) => self.crash(replica),
+            Fault::Restart(replica) => self.restart(replica),
+        }
+        Ok(())
+    }
+
+    /// The network is fair again, whoever stood still goes on; who crashed for good stays away.
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.network.heal();
+        for replica in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.resume(replica)?;
+        }
+        Ok(())
+    }
+
+    fn note_cut(&mut self, from: Place, to: Place) {
+        let is_two_way = self.plan.faults.contains(&(self.now, Fault::Cut(to, from)));
+        self.points.insert(if is_two_way { Point::Partition } else { Point::OneWayPartition });
+        let cuts = self.plan.faults.iter().filter(|(_, fault)| *fault == Fault::Cut(from, to)).count();
+        if cuts > 2 {
+            self.points.insert(Point::FlappingPartition);
+        }
+    }
+
+    /// The channel between two replicas breaks and comes back.
+    fn reset(&mut self, a: ReplicaId, b: ReplicaId) {
+        self.points.insert(Point::ConnectionReset);
+        for (one, other) in [(a, b), (b, a)] {
+            let back = self.now + self.machines.between(100, 5000);
+            self.add_connection(self.now, one, Event::Disconnected(other));
+            self.add_connection(back, one, Event::Connected(other));
+        }
+    }
+
+    fn pause(&mut self, replica: ReplicaId) {
+        let is_leader = replica == self.plan.leader();
+        let Some(node) = self.nodes.get_mut(&replica) else { return };
+        if node.is_up() {
+            node.standing = Standing::Paused(Vec::new());
+            self.points.insert(if is_leader { Point::LeaderPaused } else { Point::FollowerPaused });
+        }
+    }
+
+    fn resume(&mut self, replica: ReplicaId) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
+        let Standing::Paused(inbox) = &mut node.standing else { return Ok(()) };
+        let inbox = std::mem::take(inbox);
+        node.standing = Standing::Up;
+        node.wake_at = None;
+        node.is_drain_due = false;
+        for inbound in inbox {
+            match inbound {
+                Inbound::Frame(flight) => self.receive(replica, flight)?,
+                Inbound::Event(event) => self.tell(replica, event)?,
+            }
+        }
+        self.tell(replica, Event::InputDrained)
+    }
+
+    fn crash(&mut self, replica: ReplicaId) {
+        let is_leader = replica == self.plan.leader();
+        let Some(node) = self.nodes.get_mut(&replica) else { return };
+        node.crash();
+        self.points.insert(if is_leader { Point::LeaderCrashed } else { Point::FollowerCrashed });
+        for other in self.others(replica) {
+            let at = self.now + self.machines.below(3000);
+            self.add_connection(at, other, Event::Disconnected(replica));
+        }
+    }
+
+    fn restart(&mut self, replica: ReplicaId) {
+        let Some(node) = self.nodes.get_mut(&replica) else { return };
+        node.restart(&self.plan);
+        self.total_order.on_start(replica);
+        self.points.insert(Point::RestartedStateLost);
+        for other in self.others(replica) {
+            let at = self.now + self.machines.between(3000, 6000);
+            self.add_connection(at, other, Event::Connected(replica));
+            self.add_connection(at, replica, Event::Connected(other));
+        }
+    }
+
+    fn add_connection(&mut self, at: u64, replica: ReplicaId, event: Event) {
+        if let Some(node) = self.nodes.get(&replica) {
+            self.agenda.add(at, Happening::Own { replica, life: node.life, event });
+        }
+    }
+
+    /// All members but one.
+    pub(super) fn others(&self, replica: ReplicaId) -> Vec<ReplicaId> {
+        self.plan.view.members().iter().map(|member| member.id).filter(|id| *id != replica).collect()
+    }
+
+    /// Whether a member is of no use to progress: owned, away, without votes, or too far behind.
+    pub(super) fn is_out(&self, replica: ReplicaId) -> bool {
+        self.nodes.get(&replica).is_none_or(|node| {
+            !node.is_up() || node.votes_lost || node.status().state != ReplicaState::Normal
+        })
+    }
+}

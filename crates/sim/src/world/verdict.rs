@@ -1,0 +1,67 @@
+//! The reckoning at the end of a schedule.
+
+use regency_protocol::ids::{InstanceId, ReplicaId};
+use regency_protocol::replica::{ReplicaState, ReplicaStatus};
+use regency_protocol::view::RequestAuth;
+
+use super::World;
+use crate::coverage::Point;
+use crate::invariants::{Violation, linearizability, liveness};
+
+/// How often, in events, it is looked whether a schedule is over.
+const LOOK_EVERY: u64 = 32;
+
+impl World<'_> {
+    /// Whether nothing is left to come about: all calls ended, all healed, everybody at one point.
+    pub(super) fn is_over(&mut self) -> bool {
+        let is_due = self.events.is_multiple_of(LOOK_EVERY);
+        is_due && self.now > self.plan.heal_at && self.are_clients_done() && self.stragglers().is_empty()
+    }
+
+    /// The checks that only the end allows.
+    pub(super) fn verdict(&mut self) -> Result<(), Violation> {
+        self.note_ends();
+        linearizability::check(&self.history, self.ledger.entries())?;
+        if !self.is_progress_owed() {
+            return Ok(());
+        }
+        liveness::check(&self.history, self.plan.heal_at)?;
+        let stragglers = self.stragglers();
+        if stragglers.is_empty() {
+            self.points.insert(Point::CaughtUp);
+            return Ok(());
+        }
+        let last = self.ledger.entries().len();
+        let detail = format!("replicas {stragglers:?} have not come to {last}, where others are");
+        Err(Violation::new("liveness", detail))
+    }
+
+    /// Whether the leader is correct and alive, enough others are, and no request can be stuck without it.
+    fn is_progress_owed(&mut self) -> bool {
+        let out = self.plan.view.members().iter().filter(|member| self.is_out(member.id)).count();
+        let is_behind = |node: &crate::node::Node| node.status().state == ReplicaState::Behind;
+        if self.nodes.values().any(|node| node.is_up() && is_behind(node)) {
+            self.points.insert(Point::FellBehind);
+        }
+        // [REQ-3] A request that only some replicas know to be authentic waits for a leader change.
+        let has_partial = self.plan.view.request_auth() == RequestAuth::Channel
+            && (self.plan.rogue_acts > 0 || self.plan.clients.iter().any(|client| client.is_impatient()));
+        self.plan.is_live() && !has_partial && out <= self.plan.view.faults()
+    }
+
+    /// Correct replicas that run, could catch up, and have not executed all that others have.
+    fn stragglers(&self) -> Vec<ReplicaId> {
+        let last = InstanceId(self.ledger.entries().len() as u64);
+        let running = self.nodes.values().filter(|node| node.is_up());
+        let statuses: Vec<_> = running.map(|node| (node.id(), node.status())).collect();
+        let could_catch_up = |own: &ReplicaStatus| {
+            let helps = |other: &ReplicaStatus| {
+                other.decided > own.decided && other.retained_from <= own.decided.next()
+            };
+            statuses.iter().filter(|(_, other)| helps(other)).count() >= self.plan.view.weak()
+        };
+        let is_straggler =
+            |own: &ReplicaStatus| own.executed < own.decided || (own.executed < last && could_catch_up(own));
+        statuses.iter().filter(|(_, own)| is_straggler(own)).map(|(id, _)| *id).collect()
+    }
+}

@@ -1,0 +1,36 @@
+//! A few hundred fixed seeds of every scenario; whatever breaks one of them breaks the build.
+
+use regency_sim::{Options, Scenario, run};
+
+fn holds(scenario: Scenario, seeds: u64) {
+    let report = run(&Options { seeds, scenario: Some(scenario), ..Options::default() }).unwrap();
+    assert_eq!(report.failure, None);
+    assert_eq!(report.seeds, seeds);
+}
+
+macro_rules! scenarios {
+    ($($name:ident => $scenario:ident,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                holds(Scenario::$scenario, 50);
+            }
+        )*
+    };
+}
+
+scenarios! {
+    a_calm_cluster_answers => Calm,
+    lost_late_and_repeated_frames_do_no_harm => Lossy,
+    partitions_heal => Partitions,
+    paused_replicas_catch_up => Pauses,
+    crashed_followers_are_not_missed => Crashes,
+    a_crashed_leader_leaves_everybody_agreed => LeaderCrash,
+    an_equivocating_leader_divides_nobody => Equivocation,
+    lying_followers_are_outvoted => Liars,
+    a_lying_leader_divides_nobody => LyingLeader,
+    twins_divide_nobody => Twins,
+    rogue_clients_harm_only_themselves => RogueClients,
+    the_smallest_limits_are_enough => Edges,
+    a_crash_only_cluster_survives_crashes => CrashOnly,
+}
