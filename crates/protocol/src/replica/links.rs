@@ -10,6 +10,7 @@ use crate::limits::DECIDED_PER_STATUS_MAX;
 use crate::message::{ChainCertificate, ChainSignature, Decided, Message, Statement, Status};
 use crate::ordering::window::Window;
 use crate::time::Timestamp;
+use crate::view::Mode;
 
 /// A peer that is behind is helped, and one that is ahead told so, at most this many times per `status_period`.
 const EXCHANGES_PER_PERIOD: u32 = 8;
@@ -52,23 +53,41 @@ impl Replica {
         self.settings.status_period.checked_div(EXCHANGES_PER_PERIOD).unwrap_or_default()
     }
 
-    /// Sends a peer that is behind the certificate, what is decided, and the own votes on record for it.
-    fn help(&self, peer: ReplicaId, status: Status, actions: &mut Vec<Action>) {
+    /// Sends a peer that is behind the certificate, what is decided, and the own votes for it.
+    fn help(&mut self, peer: ReplicaId, status: Status, actions: &mut Vec<Action>) {
         if status.certified < self.chain.certified() {
             self.send_certificate(peer, actions);
         }
+        if status.decided.next() < self.log.retained_from() {
+            // What it needs first is not here any more: it must know that, and nothing else helps.
+            return send(peer, Message::Status(self.own_status()), actions);
+        }
         let last = self.log.prefix().min(status.decided.plus(DECIDED_PER_STATUS_MAX));
-        let mut instance = status.decided.next().max(self.log.retained_from());
+        let mut instance = status.decided.next();
         while instance <= last {
-            if let Some(decided) = self.log.get(instance) {
-                let decided = Decided { view: self.view.id(), instance, digest: decided.digest };
+            if let Some(digest) = self.log.get(instance).map(|decided| decided.digest) {
+                let decided = Decided { view: self.view.id(), instance, digest };
                 send(peer, Message::Decided(decided), actions);
+                self.vote_late(instance, digest);
             }
             // One DECIDED convinces nobody: the peer may need this very vote for its quorum.
             for vote in self.record.resend(instance) {
                 send(peer, vote, actions);
             }
             instance = instance.next();
+        }
+    }
+
+    /// Votes for what was decided here before this replica's own vote was needed. Others may need it, when one
+    /// that voted then has gone since; for what is decided, a vote is always safe [LINK-2].
+    fn vote_late(&mut self, instance: InstanceId, digest: Digest) {
+        match self.view.mode() {
+            Mode::Bft => {
+                self.record.write(instance, self.regency, digest);
+                self.record.accept(instance, self.regency, digest);
+            }
+            // One DECIDED is enough here.
+            Mode::Cft => {}
         }
     }
 
