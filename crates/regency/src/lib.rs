@@ -3,6 +3,7 @@
 //! Implement [`Service`], run it on `n` machines, call it through a client.
 
 mod admin;
+pub mod client;
 pub mod config;
 pub mod crypto;
 pub mod failure;
@@ -14,6 +15,7 @@ pub mod service;
 pub mod transport;
 
 pub use bytes::Bytes;
+pub use client::{Client, ClientConfig, ClientError};
 pub use failure::{ErrorCode, ExitStatus, Failure};
 pub use regency_protocol as protocol;
 pub use replica::{Replica, ReplicaHandle};

@@ -14,7 +14,7 @@ use crate::keys::Seed;
 const KEYS: &[&str] = &["cluster", "key", "deadline_ms"];
 
 /// How long a call may take unless the file or the caller says otherwise.
-const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// Everything that a client starts from.
 #[derive(Clone, Debug)]

@@ -126,6 +126,21 @@ pub struct LinkCounters {
     pub writes: u64,
 }
 
+impl LinkCounters {
+    /// What both have carried.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            bytes_in: self.bytes_in + other.bytes_in,
+            bytes_out: self.bytes_out + other.bytes_out,
+            frames_in: self.frames_in + other.frames_in,
+            frames_out: self.frames_out + other.frames_out,
+            reads: self.reads + other.reads,
+            writes: self.writes + other.writes,
+        }
+    }
+}
+
 /// A non-blocking, mutually authenticated connection that carries frames.
 pub struct Link {
     socket: TcpStream,
