@@ -32,7 +32,8 @@ pub(crate) fn run(repository: &Repository, target: &str, seconds: &str) -> Resul
         .env("CARGO_TARGET_DIR", folder.join("target"))
         .status()
         .context("cannot run cargo")?;
-    ensure!(status.success(), "the fuzz targets do not build");
+    let advice = "if a crate got a new dependency: cargo update --workspace --manifest-path fuzz/Cargo.toml";
+    ensure!(status.success(), "the fuzz targets do not build ({advice})");
     for name in chosen {
         let corpus = folder.join("corpus").join(name);
         let artifacts = folder.join("artifacts").join(name);
