@@ -81,13 +81,15 @@ impl Replica {
     /// Votes for what was decided here before this replica's own vote was needed. Others may need it, when one
     /// that voted then has gone since; for what is decided, a vote is always safe [LINK-2].
     fn vote_late(&mut self, instance: InstanceId, digest: Digest) {
+        // [CHAIN-1] What a leader change must carry stays bounded, late or not.
+        let is_in_span = instance <= self.chain.certified().plus(self.settings.span);
         match self.view.mode() {
-            Mode::Bft => {
+            Mode::Bft if is_in_span => {
                 self.record.write(instance, self.regency, digest);
                 self.record.accept(instance, self.regency, digest);
             }
-            // One DECIDED is enough here.
-            Mode::Cft => {}
+            // In crash-only mode one DECIDED is enough.
+            Mode::Bft | Mode::Cft => {}
         }
     }
 
