@@ -382,7 +382,7 @@ fn a_cluster_that_does_not_answer_is_an_error_for_each_command() {
     world
         .cluster
         .fail(Some(Unanswered::OutcomeUnknown { cause: "no quorum: 1 of 3 replies in 5 s".to_owned() }));
-    let unknown = "-TRYAGAIN no quorum: 1 of 3 replies in 5 s: outcome unknown, read before you repeat a command that may not run twice\r\n";
+    let unknown = "-TRYAGAIN no quorum: 1 of 3 replies in 5 s (the command may have been executed: read before you repeat it)\r\n";
     assert_eq!(world.talk("SET k v\r\nPING\r\nGET k\r\n"), format!("{unknown}+PONG\r\n{unknown}"));
     assert_eq!(
         world.talk("MULTI\r\nSET k v\r\nEXEC\r\nPING\r\n"),

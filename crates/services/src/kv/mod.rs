@@ -11,6 +11,7 @@
 
 mod answer;
 mod budget;
+mod client;
 mod codec;
 mod integer;
 pub mod limits;
@@ -24,6 +25,7 @@ mod store;
 mod version;
 
 pub use answer::{Answer, PageEntry, Refusal, TimeToLive};
+pub use client::{KvClient, KvError, Page, Swap};
 pub use codec::DecodeError;
 pub use integer::parse_integer;
 pub use operation::{Deadline, ExpireCondition, Operation, Put, PutCondition, PutExpiry, Scan};

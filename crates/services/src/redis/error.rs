@@ -187,13 +187,13 @@ pub enum Unanswered {
         retry_after: Duration,
     },
     /// Too few replicas answered alike in time: the request may have been executed, or may still be.
-    #[error("TRYAGAIN {cause}: outcome unknown, read before you repeat a command that may not run twice")]
+    #[error("TRYAGAIN {cause} (the command may have been executed: read before you repeat it)")]
     OutcomeUnknown {
         /// What is known.
         cause: String,
     },
     /// The request was not executed and will not be.
-    #[error("ERR {cause}: the command was not executed")]
+    #[error("ERR {cause} (the command was not executed)")]
     NotExecuted {
         /// Why.
         cause: String,

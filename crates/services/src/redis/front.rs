@@ -2,7 +2,6 @@
 //!
 //! One thread with one runtime serves all connections; what a connection means is [`Session`]'s.
 
-use std::future::Future;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,16 +17,10 @@ use tokio::runtime;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::error::Unanswered;
+use super::cluster::Cluster;
 use super::limits::{READ_BYTES, STOP_GRACE};
 use super::session::{Session, Turn};
 use super::shared::{Options, Shared, Stats, count};
-
-/// The cluster behind a front.
-pub trait Cluster: Clone + Send + Sync + 'static {
-    /// Has `request` ordered and executed once, and returns the reply that a quorum of replicas gave.
-    fn invoke(&self, request: Bytes) -> impl Future<Output = Result<Bytes, Unanswered>> + Send;
-}
 
 /// Why a front could not be started.
 #[derive(Debug, Error)]
@@ -72,7 +65,7 @@ pub enum FrontError {
 /// client.write_all(b"PING\r\nGET k\r\nQUIT\r\n").unwrap();
 /// let mut replies = String::new();
 /// client.read_to_string(&mut replies).unwrap();
-/// assert_eq!(replies, "+PONG\r\n-ERR no replica is reachable: the command was not executed\r\n+OK\r\n");
+/// assert_eq!(replies, "+PONG\r\n-ERR no replica is reachable (the command was not executed)\r\n+OK\r\n");
 /// front.stop();
 /// # Ok::<(), regency_services::redis::FrontError>(())
 /// ```

@@ -9,6 +9,7 @@
 //! have come after it; a key that was absent when watched and is absent at EXEC counts as unchanged whatever
 //! happened between; HELLO and AUTH are refused inside MULTI.
 
+mod cluster;
 mod command;
 mod cursors;
 mod error;
@@ -25,8 +26,9 @@ mod shared;
 mod transaction;
 mod translate;
 
+pub use cluster::Cluster;
 pub use error::Unanswered;
-pub use front::{Cluster, Front, FrontError};
+pub use front::{Front, FrontError};
 pub use parser::{Arguments, Parser, ParserLimits, ProtocolError};
 pub use resp::Protocol;
 pub use shared::{Options, Password, Stats};
