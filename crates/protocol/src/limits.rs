@@ -20,8 +20,12 @@ pub const REPLIES_MAX: usize = 4096;
 pub const FETCH_MAX: usize = 1024;
 /// DECIDED statements that one STATUS may draw, and that are kept of one peer.
 pub const DECIDED_PER_STATUS_MAX: u64 = 512;
-/// Batches sent to one peer as the answer to its fetches within one `status_period`.
+/// Fetches of one peer that are answered within one `status_period`.
 pub const FETCH_ANSWERS_PER_PERIOD_MAX: usize = 1024;
+/// Bytes of requests sent to one peer as answers within one `status_period`, the last answer apart.
+pub const FETCH_ANSWER_BYTES_PER_PERIOD_MAX: usize = 16 << 20;
+/// Bytes of requests and proofs in one answer that is made of bodies.
+pub const FETCH_ANSWER_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX / 4 * 3;
 /// Results up to this size are sent whole by every replica.
 pub const WHOLE_RESULT_BYTES_MAX: usize = 256;
 /// Requests for sessions that are not open here yet, kept until they are [REQ-6].

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{InstanceId, ReplicaId};
-use crate::limits::FETCH_ANSWERS_PER_PERIOD_MAX;
+use crate::limits::{FETCH_ANSWER_BYTES_PER_PERIOD_MAX, FETCH_ANSWERS_PER_PERIOD_MAX};
 use crate::message::Status;
 use crate::time::Timestamp;
 use crate::view::View;
@@ -21,8 +21,10 @@ struct Peer {
     /// When its STATUS was last answered, and told where this replica stands.
     helped: Option<Timestamp>,
     told: Option<Timestamp>,
-    /// Batches sent to it since the last period began.
+    /// Its fetches since the last period began.
     answers: usize,
+    /// Bytes sent to it as answers since then.
+    answer_bytes: usize,
 }
 
 impl Links {
@@ -70,17 +72,25 @@ impl Links {
         true
     }
 
-    /// Counts one batch for `peer`; false if it has had its share of this period.
+    /// Counts one fetch of `peer`; false if it has had its share of this period.
     pub(crate) fn may_answer(&mut self, peer: ReplicaId) -> bool {
         let Some(peer) = self.peers.get_mut(&peer) else { return false };
         peer.answers = peer.answers.saturating_add(1);
-        peer.answers <= FETCH_ANSWERS_PER_PERIOD_MAX
+        peer.answers <= FETCH_ANSWERS_PER_PERIOD_MAX && peer.answer_bytes < FETCH_ANSWER_BYTES_PER_PERIOD_MAX
+    }
+
+    /// Counts what is sent to `peer` as an answer.
+    pub(crate) fn note_answer(&mut self, peer: ReplicaId, bytes: usize) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.answer_bytes = peer.answer_bytes.saturating_add(bytes);
+        }
     }
 
     /// Begins a new period of answers.
     pub(crate) fn renew_answers(&mut self) {
         for peer in self.peers.values_mut() {
             peer.answers = 0;
+            peer.answer_bytes = 0;
         }
     }
 

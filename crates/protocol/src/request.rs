@@ -181,6 +181,14 @@ pub struct BundleProof {
     pub signature: Signature,
 }
 
+impl BundleProof {
+    /// Bytes that it takes, in a message and about as many in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.requests.len().saturating_mul(size_of::<Digest>()).saturating_add(size_of::<Signature>())
+    }
+}
+
 /// A request with whatever proof travels along; between replicas and in storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {

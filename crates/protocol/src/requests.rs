@@ -39,6 +39,12 @@ struct Pending {
     whole_result: bool,
 }
 
+impl Pending {
+    fn body(&self) -> Body {
+        Body { request: Arc::clone(&self.request), proof: self.proof.clone() }
+    }
+}
+
 /// Why a request was not taken into the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
@@ -91,15 +97,10 @@ impl Requests {
         Ok(())
     }
 
-    /// The authentic request with this digest.
-    pub(crate) fn get(&self, digest: &Digest) -> Option<&Arc<Request>> {
-        self.pending.get(digest).map(|pending| &pending.request)
-    }
-
-    /// The request with this digest and its proof, to be sent to another replica.
+    /// The authentic request with this digest, and its proof for other replicas.
     pub(crate) fn body(&self, digest: &Digest) -> Option<Body> {
         let pending = self.pending.get(digest)?;
-        Some(Body { request: Arc::clone(&pending.request), proof: pending.proof.clone() })
+        Some(pending.body())
     }
 
     /// Marks a request as part of an accepted proposal: it is not proposed again.
@@ -120,7 +121,7 @@ impl Requests {
     }
 
     /// Takes requests for one batch out of the queue, the clients in turn, within the limits of a batch.
-    pub(crate) fn take_batch(&mut self, settings: &Settings) -> Vec<Arc<Request>> {
+    pub(crate) fn take_batch(&mut self, settings: &Settings) -> Vec<Body> {
         let mut batch = Vec::new();
         let mut bytes = 0_usize;
         let mut round: Vec<ClientId> = self.unproposed.keys().copied().collect();
@@ -131,7 +132,7 @@ impl Requests {
                 self.turn = *client;
                 for _ in 0..TURN {
                     let Some((arrival, next)) = self.front(client) else { return false };
-                    let weight = next.encoded().len();
+                    let weight = next.request.encoded().len();
                     let is_full = batch.len() >= settings.batch_requests_max
                         || bytes.saturating_add(weight) > settings.batch_bytes_max;
                     if is_full && !batch.is_empty() {
@@ -154,7 +155,10 @@ impl Requests {
         for key in &digests {
             self.early.remove(key);
         }
-        digests.iter().filter_map(|(_, digest)| self.get(digest).cloned()).collect()
+        digests
+            .iter()
+            .filter_map(|(_, digest)| Some(Arc::clone(&self.pending.get(digest)?.request)))
+            .collect()
     }
 
     /// The lowest session that early requests wait for.
@@ -214,9 +218,9 @@ impl Requests {
         self.bytes
     }
 
-    fn front(&self, client: &ClientId) -> Option<(u64, Arc<Request>)> {
+    fn front(&self, client: &ClientId) -> Option<(u64, Body)> {
         let (arrival, digest) = self.unproposed.get(client)?.first_key_value()?;
-        Some((*arrival, Arc::clone(self.get(digest)?)))
+        Some((*arrival, self.body(digest)?))
     }
 
     fn enqueue(&mut self, client: ClientId, arrival: u64, digest: Digest) {
@@ -269,7 +273,7 @@ mod tests {
         let settings = Settings { batch_requests_max: 20, ..Settings::default() };
         let batch = requests.take_batch(&settings);
         assert_eq!(batch.len(), 20);
-        assert!(batch.iter().any(|request| request.client() == ClientId([2; 32])));
+        assert!(batch.iter().any(|body| body.request.client() == ClientId([2; 32])));
     }
 
     #[test]
@@ -316,6 +320,6 @@ mod tests {
         assert_eq!(requests.first_early(), Some(SessionId(1 << 16)));
         assert_eq!(requests.take_early(SessionId(1 << 16)), [Arc::clone(&early)]);
         requests.queue(&early.digest());
-        assert_eq!(requests.take_batch(&Settings::default()), [early]);
+        assert_eq!(requests.take_batch(&Settings::default()), [Body { request: early, proof: None }]);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::ids::Digest;
-use crate::message::{Batch, Request, RequestPlace};
+use crate::message::{Batch, Body, Request, RequestPlace};
 
 /// One request of a candidate.
 #[derive(Clone, Debug)]
@@ -12,8 +12,9 @@ enum Slot {
     Missing,
     /// Its body is here, but nothing proves that its client sent it [REQ-3].
     Unproven(Arc<Request>),
-    /// It is here and authentic.
-    Authentic(Arc<Request>),
+    /// It is here and authentic, with its proof for whoever lacks it: it may leave the pool before the batch is
+    /// decided.
+    Authentic(Body),
 }
 
 /// Where a body comes from, and so what it is worth.
@@ -23,6 +24,8 @@ pub(crate) enum Source {
     Pool,
     /// A peer, under its client's signature.
     Proven,
+    /// A peer, of a request that can have no effect any more: whoever made it up gained nothing [REQ-3].
+    Void,
     /// A peer, without any proof.
     Unproven,
 }
@@ -36,13 +39,22 @@ pub(crate) struct Candidate {
     unproven: usize,
     /// Whether a body came from a peer: then the batch's bodies are to be judged.
     has_foreign: bool,
+    /// Bytes of the bodies that are here.
+    bytes: usize,
 }
 
 impl Candidate {
     /// A batch without any body yet.
     pub(crate) fn new(batch: Arc<Batch>) -> Self {
         let count = batch.requests.len();
-        Self { batch, slots: vec![Slot::Missing; count], missing: count, unproven: 0, has_foreign: false }
+        Self {
+            batch,
+            slots: vec![Slot::Missing; count],
+            missing: count,
+            unproven: 0,
+            has_foreign: false,
+            bytes: 0,
+        }
     }
 
     /// The batch.
@@ -51,20 +63,23 @@ impl Candidate {
     }
 
     /// Puts a body at `position` of the batch, where the caller found its digest.
-    pub(crate) fn put(&mut self, position: usize, request: &Arc<Request>, source: Source) {
+    pub(crate) fn put(&mut self, position: usize, body: &Body, source: Source) {
         let Some(slot) = self.slots.get_mut(position) else { return };
         let is_authentic = source != Source::Unproven;
         match slot {
-            Slot::Missing => self.missing = self.missing.saturating_sub(1),
+            Slot::Missing => {
+                self.missing = self.missing.saturating_sub(1);
+                self.bytes = self.bytes.saturating_add(body.request.encoded().len());
+            }
             Slot::Unproven(_) if is_authentic => self.unproven = self.unproven.saturating_sub(1),
             Slot::Unproven(_) | Slot::Authentic(_) => return,
         }
         self.has_foreign |= source != Source::Pool;
         *slot = if is_authentic {
-            Slot::Authentic(Arc::clone(request))
+            Slot::Authentic(body.clone())
         } else {
             self.unproven = self.unproven.saturating_add(1);
-            Slot::Unproven(Arc::clone(request))
+            Slot::Unproven(Arc::clone(&body.request))
         };
     }
 
@@ -101,8 +116,22 @@ impl Candidate {
     pub(crate) fn requests(&self) -> impl Iterator<Item = &Arc<Request>> {
         self.slots.iter().filter_map(|slot| match slot {
             Slot::Missing => None,
-            Slot::Unproven(request) | Slot::Authentic(request) => Some(request),
+            Slot::Unproven(request) => Some(request),
+            Slot::Authentic(body) => Some(&body.request),
         })
+    }
+
+    /// The authentic bodies that are here, with their proofs.
+    pub(crate) fn authentic(&self) -> impl Iterator<Item = &Body> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Missing | Slot::Unproven(_) => None,
+            Slot::Authentic(body) => Some(body),
+        })
+    }
+
+    /// Bytes of the bodies that are here.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether two of the bodies have one place [REQ-4].

@@ -4,11 +4,10 @@
 //! `prefix + DECIDED_PER_STATUS_MAX`, whatever numbers come in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::ids::{Digest, InstanceId, ReplicaId};
 use crate::limits::{DECIDED_PER_STATUS_MAX, Settings};
-use crate::message::Request;
+use crate::message::Body;
 use crate::ordering::candidate::{Candidate, Source};
 use crate::ordering::instance::Instance;
 use crate::ordering::votes::{Counted, VoteSet};
@@ -83,8 +82,8 @@ impl Window {
     }
 
     /// Puts a request into every candidate that lacks it, or lacks proof of it.
-    pub(crate) fn fill(&mut self, request: &Arc<Request>, source: Source) -> Vec<Filled> {
-        let key = request.digest();
+    pub(crate) fn fill(&mut self, body: &Body, source: Source) -> Vec<Filled> {
+        let key = body.request.digest();
         let range = (key, InstanceId(0), Digest([0; 32]))..=(key, InstanceId(u64::MAX), Digest([255; 32]));
         let places: Vec<_> = self.waiting.range(range).map(|(key, position)| (*key, *position)).collect();
         let mut filled = Vec::new();
@@ -94,7 +93,7 @@ impl Window {
             }
             let open = self.instances.get_mut(&instance);
             if let Some(candidate) = open.and_then(|open| open.candidates.get_mut(&digest)) {
-                candidate.put(position, request, source);
+                candidate.put(position, body, source);
                 filled.push(Filled { instance, digest });
             }
         }
@@ -155,11 +154,12 @@ impl Window {
         self.claims.get(&id)?.vote_of(peer)
     }
 
-    /// Schedules a question for what the instance lacks; one that is scheduled already stays.
+    /// Schedules a question for what the instance lacks; one that is scheduled stays if it is due earlier, or if
+    /// the first question has been asked: the answer is given its time.
     pub(crate) fn schedule_fetch(&mut self, id: InstanceId, due: Timestamp) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         if let Some(scheduled) = instance.fetch.due {
-            if scheduled <= due {
+            if scheduled <= due || instance.fetch.attempts > 0 {
                 return;
             }
             self.fetches.remove(&(scheduled, id));

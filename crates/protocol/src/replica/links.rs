@@ -271,8 +271,11 @@ impl Replica {
             {
                 continue;
             }
-            for (instance, digest) in digests {
-                self.window.certify_claim(instance, digest);
+            for (instance, digest) in &digests {
+                self.window.certify_claim(*instance, *digest);
+            }
+            // Only now: the first of them may bring on the delivery of several.
+            for (instance, _) in digests {
                 self.on_claim(now, instance, actions);
             }
             return;

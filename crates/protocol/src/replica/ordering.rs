@@ -1,13 +1,14 @@
 //! The second half of the ordering walk: votes, what follows from them, and fetching what is missing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Replica, broadcast, report, send};
 use crate::action::{Action, Reason};
 use crate::ids::{Digest, InstanceId, ReplicaId};
-use crate::limits::FETCH_MAX;
+use crate::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_MAX};
 use crate::message::{
-    Batch, BatchAnswer, Body, Decided, FetchBatch, FetchBodies, Message, Propose, Request, Vote,
+    Batch, BatchAnswer, Body, BundleProof, Decided, FetchBatch, FetchBodies, Message, Propose, Request, Vote,
 };
 use crate::ordering::candidate::{Candidate, Source};
 use crate::ordering::instance::{Proposal, Situation, Step};
@@ -74,7 +75,8 @@ impl Replica {
 
     /// Whether the statements about an instance make it decided, now that there is one more.
     pub(super) fn on_claim(&mut self, now: Timestamp, instance: InstanceId, actions: &mut Vec<Action>) {
-        let is_in_reach = instance <= Window::horizon(self.log.prefix(), &self.settings);
+        let prefix = self.log.prefix();
+        let is_in_reach = instance > prefix && instance <= Window::horizon(prefix, &self.settings);
         if is_in_reach && self.window.claimed(instance, self.view.weak()).is_some() {
             self.window.open(instance, now);
             self.evaluate(now, instance, actions);
@@ -174,24 +176,24 @@ impl Replica {
     }
 
     /// A request that is authentic here has come: candidates may have waited for it.
-    pub(super) fn on_authentic_body(
-        &mut self,
-        now: Timestamp,
-        request: &Arc<Request>,
-        actions: &mut Vec<Action>,
-    ) {
-        for filled in self.window.fill(request, Source::Pool) {
-            self.requests.mark_proposed(&request.digest());
-            self.on_filled(now, filled, actions);
+    pub(super) fn on_authentic_body(&mut self, now: Timestamp, body: &Body, actions: &mut Vec<Action>) {
+        let filled = self.window.fill(body, Source::Pool);
+        if !filled.is_empty() {
+            self.requests.mark_proposed(&body.request.digest());
+            self.on_filled(now, &filled, actions);
         }
     }
 
-    /// A candidate got a body.
-    pub(super) fn on_filled(&mut self, now: Timestamp, filled: Filled, actions: &mut Vec<Action>) {
-        let candidate = self.window.get(filled.instance).and_then(|open| open.candidates.get(&filled.digest));
-        if candidate.is_some_and(Candidate::is_complete) {
+    /// Candidates got a body. All are judged before any is looked at: one that is decided moves the others on.
+    pub(super) fn on_filled(&mut self, now: Timestamp, filled: &[Filled], actions: &mut Vec<Action>) {
+        for filled in filled {
             self.judge_bodies(filled.instance, self.leader(), actions);
-            self.evaluate(now, filled.instance, actions);
+        }
+        for filled in filled {
+            let open = self.window.get(filled.instance);
+            if open.and_then(|open| open.candidates.get(&filled.digest)).is_some_and(Candidate::is_complete) {
+                self.evaluate(now, filled.instance, actions);
+            }
         }
     }
 
@@ -252,11 +254,12 @@ impl Replica {
         if view != self.view.id() {
             return report(from, Reason::WrongView, actions);
         }
-        let Some(answer) = self.batch_answer(instance, &digest) else { return };
-        if self.links.may_answer(from) {
+        if !self.links.may_answer(from) {
+            return report(from, Reason::FetchTooMuch, actions);
+        }
+        if let Some(answer) = self.batch_answer(instance, &digest) {
+            self.links.note_answer(from, weight(&answer.bodies));
             send(from, Message::BatchAnswer(answer), actions);
-        } else {
-            report(from, Reason::FetchTooMuch, actions);
         }
     }
 
@@ -305,7 +308,7 @@ impl Replica {
         if let Some(candidate) = self.window.get_mut(id).and_then(|open| open.candidates.get_mut(&digest)) {
             for (position, body) in bodies.iter().enumerate() {
                 // What others vouch for needs no proof of its own; what is authentic here stays so.
-                candidate.put(position, &body.request, Source::Unproven);
+                candidate.put(position, body, Source::Unproven);
             }
         }
         for body in &bodies {
@@ -319,17 +322,26 @@ impl Replica {
         if fetch.requests.len() > FETCH_MAX || !self.links.may_answer(from) {
             return report(from, Reason::FetchTooMuch, actions);
         }
-        let mut bytes = 0_usize;
         let mut bodies = Vec::new();
+        let mut left = BTreeSet::new();
         for request in &fetch.requests {
-            let Some(body) = self.requests.body(request) else { continue };
-            bytes = bytes.saturating_add(body.request.encoded().len());
-            if bytes > self.settings.batch_bytes_max {
-                break;
+            match self.requests.body(request) {
+                Some(body) => bodies.push(body),
+                None => {
+                    left.insert(*request);
+                }
             }
-            bodies.push(body);
         }
+        // What was executed, or lies below a floor, has left the pool, yet others need it to vote.
+        if !left.is_empty()
+            && let Some(instance) = self.window.get(fetch.instance)
+        {
+            let held = instance.candidates.values().flat_map(Candidate::authentic);
+            bodies.extend(held.filter(|body| left.remove(&body.request.digest())).cloned());
+        }
+        truncate(&mut bodies);
         if !bodies.is_empty() {
+            self.links.note_answer(from, weight(&bodies));
             send(from, Message::Bodies(bodies), actions);
         }
     }
@@ -371,6 +383,26 @@ impl Replica {
             }
         }
     }
+}
+
+/// Bytes of the requests in `bodies`.
+fn weight(bodies: &[Body]) -> usize {
+    bodies.iter().fold(0, |sum, body| sum.saturating_add(body.request.encoded().len()))
+}
+
+/// Keeps as many bodies as fit into one answer, proofs included; one always does.
+fn truncate(bodies: &mut Vec<Body>) {
+    let mut bytes = 0_usize;
+    let mut last: Option<&Arc<BundleProof>> = None;
+    let count = bodies.iter().take_while(|body| {
+        let proof = body.proof.as_ref().filter(|proof| !last.is_some_and(|last| Arc::ptr_eq(last, proof)));
+        let weight = body.request.encoded().len().saturating_add(proof.map_or(0, |proof| proof.bytes()));
+        last = body.proof.as_ref();
+        bytes = bytes.saturating_add(weight);
+        bytes <= FETCH_ANSWER_BYTES_MAX
+    });
+    let count = count.count().max(1);
+    bodies.truncate(count);
 }
 
 /// Whether `bodies` are exactly the requests of `batch`, in order.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::{Replica, broadcast, report, requests};
 use crate::action::{Action, Reason};
 use crate::ids::{Digest, InstanceId, ReplicaId};
-use crate::message::{Batch, Body, Message, Propose};
+use crate::message::{Batch, Body, Message, Propose, Request, RequestKind};
 use crate::mutants::{Mutant, is_active};
 use crate::ordering::candidate::{Candidate, Source};
 use crate::ordering::instance::Proposal;
 use crate::ordering::window::Window;
+use crate::sessions::Known;
 use crate::time::Timestamp;
 use crate::view::RequestAuth;
 
@@ -30,19 +31,19 @@ impl Replica {
             if !self.record.propose(instance) {
                 return;
             }
-            let requests = self.requests.take_batch(&self.settings);
+            let bodies = self.requests.take_batch(&self.settings);
             let batch = Arc::new(Batch {
                 view: self.view.id(),
                 instance,
                 timestamp: now,
-                requests: requests.iter().map(|request| request.digest()).collect(),
+                requests: bodies.iter().map(|body| body.request.digest()).collect(),
             });
             let propose = Propose { regency: self.regency, batch: Arc::clone(&batch), inline: Vec::new() };
             broadcast(Message::Propose(propose), actions);
             let digest = batch.digest();
             let mut candidate = Candidate::new(batch);
-            for (position, request) in requests.iter().enumerate() {
-                candidate.put(position, request, Source::Pool);
+            for (position, body) in bodies.iter().enumerate() {
+                candidate.put(position, body, Source::Pool);
             }
             self.window.add_candidate(instance, digest, candidate, now);
             self.window.open(instance, now).proposal = Proposal::Accepted(digest);
@@ -97,14 +98,21 @@ impl Replica {
             }
             return;
         }
+        if let Some(reason) = unfit(&propose.batch, self.settings.batch_requests_max) {
+            // [PROPOSE-3] Judged before it is kept: what is kept is bounded by what a batch may be.
+            instance.proposal = Proposal::Invalid(propose.batch.digest());
+            return report(from, reason, actions);
+        }
         let timestamp = propose.batch.timestamp;
         if timestamp < now && now.since(timestamp) > skew {
             return report(from, Reason::TimestampSkewed, actions);
         }
         let is_ahead_of_clock = timestamp > now && timestamp.since(now) > skew;
         if id > limit || is_ahead_of_clock {
-            // [PROPOSE-3] Early: kept, one per instance, and tried again.
-            instance.proposal = Proposal::Early(Box::new(propose));
+            // [PROPOSE-3] Early: kept, one per instance, and tried again. Bodies are fetched then: they would make
+            // it as large as a frame.
+            let (regency, batch) = (propose.regency, propose.batch);
+            instance.proposal = Proposal::Early(Box::new(Propose { regency, batch, inline: Vec::new() }));
             self.window.mark_early(id, true);
             return;
         }
@@ -133,24 +141,13 @@ impl Replica {
         let Propose { batch, inline, .. } = propose;
         let id = batch.instance;
         let digest = batch.digest();
-        let verdict = if batch.requests.len() > self.settings.batch_requests_max {
-            Some(Reason::BatchTooLarge)
-        } else if has_twice(&batch) && !is_active(Mutant::RequestTwiceExecuted) {
-            Some(Reason::RequestTwice)
-        } else {
-            None
-        };
-        if let Some(reason) = verdict {
-            self.window.open(id, now).proposal = Proposal::Invalid(digest);
-            return report(from, reason, actions);
-        }
         // A batch that others vouched for may have been fetched before the proposal came.
         let is_here = self.window.get(id).is_some_and(|instance| instance.candidates.contains_key(&digest));
         if !is_here {
             let mut candidate = Candidate::new(Arc::clone(&batch));
             for (position, request) in batch.requests.iter().enumerate() {
-                if let Some(body) = self.requests.get(request) {
-                    candidate.put(position, body, Source::Pool);
+                if let Some(body) = self.requests.body(request) {
+                    candidate.put(position, &body, Source::Pool);
                 }
             }
             self.window.add_candidate(id, digest, candidate, now);
@@ -171,14 +168,15 @@ impl Replica {
         let Some(instance) = self.window.get_mut(id) else { return };
         let Proposal::Accepted(digest) = instance.proposal else { return };
         let Some(candidate) = instance.candidates.get(&digest) else { return };
-        let has_foreign = candidate.has_foreign();
-        if !candidate.is_complete() || !has_foreign {
+        if !candidate.is_complete() {
             return;
         }
-        let bytes: usize = candidate.requests().map(|request| request.encoded().len()).sum();
-        let lone = candidate.batch().requests.len() == 1;
-        let reason = if bytes > self.settings.batch_bytes_max && !lone {
+        let reason = if candidate.bytes() > self.settings.batch_bytes_max {
+            // Wherever they came from: whoever lacks such a batch could never fetch it.
             Reason::BatchTooLarge
+        } else if !candidate.has_foreign() {
+            // What this replica's pool takes is checked, and of one place there is one.
+            return;
         } else if candidate.has_place_twice() && !is_active(Mutant::RequestTwiceExecuted) {
             Reason::RequestTwice
         } else if candidate.requests().any(|r| requests::check(r, &self.view, &self.settings).is_err()) {
@@ -206,10 +204,40 @@ impl Replica {
         if !is_authentic && self.view.request_auth() == RequestAuth::Signature {
             return report(from, Reason::Unsigned, actions);
         }
-        let source = if is_authentic { Source::Proven } else { Source::Unproven };
-        for filled in self.window.fill(&body.request, source) {
-            self.on_filled(now, filled, actions);
+        let source = if is_authentic {
+            Source::Proven
+        } else if self.is_void(&body.request) {
+            Source::Void
+        } else {
+            Source::Unproven
+        };
+        let filled = self.window.fill(body, source);
+        self.on_filled(now, &filled, actions);
+    }
+
+    /// Whether executing this request after the decided prefix is certain to change nothing: it was executed
+    /// before, its session's floor has passed it, or its session is gone for good [REQ-4, REQ-6]. It may have
+    /// left the pool for that reason while its proposal was under way.
+    fn is_void(&self, request: &Request) -> bool {
+        if request.kind() == RequestKind::Open {
+            return false;
         }
+        match self.sessions.lookup(request) {
+            Known::Executing | Known::Answered(_) | Known::BelowFloor => true,
+            Known::NoSession => request.session().instance() <= self.log.prefix(),
+            Known::New | Known::Reused => false,
+        }
+    }
+}
+
+/// Why a batch cannot be voted for, whatever its bodies are.
+fn unfit(batch: &Batch, requests_max: usize) -> Option<Reason> {
+    if batch.requests.len() > requests_max {
+        Some(Reason::BatchTooLarge)
+    } else if has_twice(batch) && !is_active(Mutant::RequestTwiceExecuted) {
+        Some(Reason::RequestTwice)
+    } else {
+        None
     }
 }
 

@@ -8,7 +8,7 @@ use crate::action::{Action, Misbehaviour, Origin, Reason};
 use crate::event::ClientRequest;
 use crate::ids::ReplicaId;
 use crate::limits::{Settings, WHOLE_RESULT_BYTES_MAX};
-use crate::message::{Outcome, Refusal, Reply, Request, RequestKind, RequestPlace};
+use crate::message::{Body, Outcome, Refusal, Reply, Request, RequestKind, RequestPlace};
 use crate::mutants::{Mutant, is_active};
 use crate::requests::Full;
 use crate::sessions::Known;
@@ -27,14 +27,25 @@ impl Replica {
         if self.view.request_auth() == RequestAuth::Signature && proof.is_none() {
             return self.refuse(&request, Reason::Unsigned, Refusal::BadSignature, actions);
         }
-        let is_early = match self.sessions.lookup(&request) {
+        let body = Body { request, proof };
+        self.admit(&body, whole_result, actions);
+        // [REQ-7] Whatever became of it here, it is authentic: a proposal may not be held up for want of that.
+        if self.window.wants(&body.request.digest()) {
+            self.on_authentic_body(now, &body, actions);
+        }
+    }
+
+    /// Answers a request that is authentic, or takes it into the pool.
+    fn admit(&mut self, body: &Body, whole_result: bool, actions: &mut Vec<Action>) {
+        let Body { request, proof } = body;
+        let is_early = match self.sessions.lookup(request) {
             Known::Answered(outcome) => return self.reply(&request.place(), outcome, whole_result, actions),
             Known::Reused => {
-                return self.refuse(&request, Reason::SequenceReused, Refusal::SequenceReused, actions);
+                return self.refuse(request, Reason::SequenceReused, Refusal::SequenceReused, actions);
             }
             Known::BelowFloor if is_active(Mutant::SequenceUnchecked) => false,
             // [REQ-4] The client itself said that it waits for nothing below its floor.
-            Known::BelowFloor => return report(&request, Reason::BelowFloor, actions),
+            Known::BelowFloor => return report(request, Reason::BelowFloor, actions),
             // It is answered when its result comes.
             Known::Executing => return,
             Known::New => false,
@@ -42,23 +53,19 @@ impl Replica {
             // [REQ-6] A session whose place is above the own prefix may yet be opened.
             Known::NoSession if request.session().instance() > self.log.prefix() => true,
             Known::NoSession => {
-                return self.refuse(&request, Reason::SessionExpired, Refusal::SessionExpired, actions);
+                return self.refuse(request, Reason::SessionExpired, Refusal::SessionExpired, actions);
             }
         };
-        let inserted =
-            self.requests.insert(Arc::clone(&request), proof, whole_result, is_early, &self.settings);
-        match inserted {
+        let (request, proof) = (Arc::clone(request), proof.clone());
+        match self.requests.insert(Arc::clone(&request), proof, whole_result, is_early, &self.settings) {
             Ok(()) => {}
             Err(Full::Reused) => {
-                return self.refuse(&request, Reason::SequenceReused, Refusal::SequenceReused, actions);
+                self.refuse(&request, Reason::SequenceReused, Refusal::SequenceReused, actions);
             }
             Err(Full::Busy) => {
                 let busy = Refusal::Busy { retry_after: RETRY_AFTER };
-                return self.refuse(&request, Reason::ClientBusy, busy, actions);
+                self.refuse(&request, Reason::ClientBusy, busy, actions);
             }
-        }
-        if self.window.wants(&request.digest()) {
-            self.on_authentic_body(now, &request, actions);
         }
     }
 
