@@ -9,7 +9,7 @@ use std::sync::Arc;
 use regency_protocol::digest;
 use regency_protocol::ids::{ClientId, Regency, ReplicaId};
 use regency_protocol::limits::Settings;
-use regency_protocol::view::{Mode, View};
+use regency_protocol::view::{Mode, RequestAuth, View};
 
 use crate::agenda::Moment;
 use crate::network::{Place, Weather};
@@ -175,10 +175,14 @@ impl Plan {
         digest::client_id(&Keyring::client_key(key))
     }
 
-    /// Whether calls must be answered after the network has healed: the leader is correct and stays.
+    /// Whether calls must be answered after the network has healed: the leader is correct and stays, and no
+    /// request is known to be authentic at some replicas only, which waits for a leader change [REQ-3].
     pub(crate) fn is_live(&self) -> bool {
         let leader = self.leader();
-        !self.byzantine.contains(&leader)
+        let has_partial = self.view.request_auth() == RequestAuth::Channel
+            && (self.rogue_acts > 0 || self.clients.iter().any(ClientPlan::is_impatient));
+        !has_partial
+            && !self.byzantine.contains(&leader)
             && !self.faults.iter().any(|(_, fault)| *fault == Fault::Crash(leader))
     }
 }

@@ -189,6 +189,12 @@ impl<'a> World<'a> {
             Ok(()) => self.verdict().err(),
             Err(violation) => Some(violation),
         };
+        if self.trace.is_on() {
+            for node in self.nodes.values() {
+                let line = format!("at the end: replica {}: {:?}", node.id(), node.status());
+                self.trace.line(self.now, format_args!("{line}"));
+            }
+        }
         if let Some(violation) = &violation {
             self.say(format_args!("BROKEN {}: {}", violation.invariant, violation.detail));
         }

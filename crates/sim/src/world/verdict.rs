@@ -2,7 +2,6 @@
 
 use regency_protocol::ids::{InstanceId, ReplicaId};
 use regency_protocol::replica::{ReplicaState, ReplicaStatus};
-use regency_protocol::view::RequestAuth;
 
 use super::World;
 use crate::coverage::Point;
@@ -43,10 +42,7 @@ impl World<'_> {
         if self.nodes.values().any(|node| node.is_up() && is_behind(node)) {
             self.points.insert(Point::FellBehind);
         }
-        // [REQ-3] A request that only some replicas know to be authentic waits for a leader change.
-        let has_partial = self.plan.view.request_auth() == RequestAuth::Channel
-            && (self.plan.rogue_acts > 0 || self.plan.clients.iter().any(|client| client.is_impatient()));
-        self.plan.is_live() && !has_partial && out <= self.plan.view.faults()
+        self.plan.is_live() && out <= self.plan.view.faults()
     }
 
     /// Correct replicas that run, could catch up, and have not executed all that others have.
