@@ -31,6 +31,7 @@ use regency_protocol::replica::{Replica as Core, ReplicaConfig as CoreConfig, St
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tracing::{info, warn};
 
+pub use connection::Patience;
 pub use data_directory::{Life, boot_marker};
 pub use status::{Readiness, StatusReport};
 
@@ -64,7 +65,13 @@ impl Replica {
     /// Begins with what the configuration files say.
     #[must_use]
     pub fn builder(config: ReplicaConfig) -> ReplicaBuilder {
-        ReplicaBuilder { config, service: None, listener: None, admin_listener: None }
+        ReplicaBuilder {
+            config,
+            service: None,
+            listener: None,
+            admin_listener: None,
+            patience: Patience::default(),
+        }
     }
 }
 
@@ -74,6 +81,7 @@ pub struct ReplicaBuilder {
     service: Option<Box<dyn Service>>,
     listener: Option<TcpListener>,
     admin_listener: Option<TcpListener>,
+    patience: Patience,
 }
 
 /// What a replica is called.
@@ -145,9 +153,16 @@ impl ReplicaBuilder {
         self
     }
 
+    /// How long connections may keep the replica waiting.
+    #[must_use]
+    pub fn patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Opens the data directory, binds the ports, and starts the replica on a thread of its own.
     pub fn start(self) -> Result<ReplicaHandle, Failure> {
-        let Self { config, service, listener, admin_listener } = self;
+        let Self { config, service, listener, admin_listener, patience } = self;
         let service = service.ok_or_else(|| {
             Failure::new(ErrorCode::MissingKey, "the replica has no service", "call service() before start()")
         })?;
@@ -173,7 +188,8 @@ impl ReplicaBuilder {
         let tls = TlsIdentity::new(&key)
             .map_err(|error| Failure::new(ErrorCode::System, error.to_string(), "report this as a defect"))?;
         let listener = mio::net::TcpListener::from_std(listener);
-        let (network, waker) = Network::new(listener, tls, view.clone(), config.id, metrics.clone())?;
+        let (network, waker) =
+            Network::new(listener, tls, view.clone(), config.id, metrics.clone(), patience)?;
         let (commands, received) = sync_channel(COMMANDS_MAX);
         let remote = Remote { commands, waker };
         let admin = admin_listener

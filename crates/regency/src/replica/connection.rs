@@ -73,15 +73,22 @@ pub(super) enum Stall {
     Write,
 }
 
-/// How long a connection may wait for each.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+/// How long a connection may keep a replica waiting before it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
     /// For TLS and the first frame each way.
-    pub(super) handshake: Duration,
+    pub handshake: Duration,
     /// For a frame that has begun.
-    pub(super) frame: Duration,
+    pub frame: Duration,
     /// For the other side to take anything of what waits to be sent.
-    pub(super) write: Duration,
+    pub write: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let transfer = Duration::from_secs(30);
+        Self { handshake: Duration::from_secs(5), frame: transfer, write: transfer }
+    }
 }
 
 impl Connection {

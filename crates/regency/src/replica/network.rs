@@ -56,12 +56,6 @@ const PEER_OUTBOUND_BYTES_MAX: usize = 16 << 20;
 const CLIENT_OUTBOUND_BYTES_MAX: usize = 4 << 20;
 /// Bytes that may wait for all clients together.
 const CLIENTS_OUTBOUND_BYTES_MAX: usize = 64 << 20;
-/// How long connections may stall.
-const PATIENCE: Patience = Patience {
-    handshake: Duration::from_secs(5),
-    frame: Duration::from_secs(30),
-    write: Duration::from_secs(30),
-};
 /// How often connections are looked at for stalls.
 const SWEEP_PERIOD: Duration = Duration::from_millis(500);
 /// Readiness events taken from the system at once.
@@ -104,6 +98,7 @@ pub(super) struct Network {
     accept_after: Option<Instant>,
     next_sweep: Instant,
     is_stopping: bool,
+    patience: Patience,
     frames: Vec<Bytes>,
     scratch: Vec<u8>,
     metrics: Arc<Metrics>,
@@ -132,6 +127,7 @@ impl Network {
         view: Arc<View>,
         me: ReplicaId,
         metrics: Arc<Metrics>,
+        patience: Patience,
     ) -> Result<(Self, Arc<Waker>), Failure> {
         let poll = Poll::new().map_err(super::no_system)?;
         listener.register(poll.registry(), LISTENER, Interest::READABLE).map_err(super::no_system)?;
@@ -160,6 +156,7 @@ impl Network {
             accept_after: None,
             next_sweep: now + SWEEP_PERIOD,
             is_stopping: false,
+            patience,
             frames: Vec::new(),
             scratch: Vec::new(),
             metrics,
@@ -333,7 +330,7 @@ impl Network {
         self.next_sweep = now + SWEEP_PERIOD;
         let mut stalled = Vec::new();
         for (slot, connection) in &mut self.connections {
-            if let Some(stall) = connection.stall(now, &PATIENCE) {
+            if let Some(stall) = connection.stall(now, &self.patience) {
                 stalled.push((ConnectionId { slot, serial: connection.serial }, stall));
             }
         }
