@@ -12,7 +12,7 @@ use regency::keys::Seed;
 use regency::protocol::ids::ReplicaId;
 use regency::protocol::limits::Settings;
 use regency::protocol::view::{Mode, RequestAuth, View};
-use regency::replica::StatusReport;
+use regency::replica::{Patience, StatusReport};
 use regency::{Bytes, Context, Replica, ReplicaHandle, Service};
 
 use super::{PATIENCE, eventually};
@@ -127,9 +127,14 @@ impl TestCluster {
 
     /// Starts one replica with a service of the test's own.
     pub fn start_replica_with(&mut self, id: u16, service: impl Service) {
+        self.start_replica_patient(id, service, Patience::default());
+    }
+
+    /// Starts one replica that waits for slow connections no longer than this.
+    pub fn start_replica_patient(&mut self, id: u16, service: impl Service, patience: Patience) {
         let mut config = self.configs[usize::from(id)].clone();
         config.admin = Some("127.0.0.1:0".into());
-        let mut builder = Replica::builder(config).service(service);
+        let mut builder = Replica::builder(config).service(service).patience(patience);
         if let Some(listener) = self.listeners.remove(&id) {
             builder = builder.listener(listener);
         }
