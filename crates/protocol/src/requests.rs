@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::ids::{ClientId, Digest, SessionId};
+use crate::ids::{ClientId, Digest, Sequence, SessionId};
 use crate::limits::{EARLY_REQUESTS_MAX, Settings};
-use crate::message::{Body, BundleProof, Request, RequestPlace};
+use crate::message::{Body, BundleProof, Request, RequestKind, RequestPlace};
 
 /// Requests taken of one client before the next one's turn comes, when a batch is filled.
 const TURN: usize = 16;
@@ -22,7 +22,10 @@ pub(crate) struct Requests {
     unproposed: BTreeMap<ClientId, BTreeMap<u64, Digest>>,
     /// Requests whose session is not open here yet: not to be proposed [REQ-6].
     early: BTreeSet<(SessionId, Digest)>,
+    /// Bytes of each client's requests, proofs included.
     clients: BTreeMap<ClientId, usize>,
+    /// How many requests of each session are here; under [`SessionId::NONE`], the OPENs of a client.
+    sessions: BTreeMap<(SessionId, ClientId), usize>,
     arrivals: u64,
     /// How many entries `unproposed` has.
     queued: usize,
@@ -43,12 +46,18 @@ impl Pending {
     fn body(&self) -> Body {
         Body { request: Arc::clone(&self.request), proof: self.proof.clone() }
     }
+
+    /// What it costs its client: a proof counts in full, since it is kept as long as one request needs it.
+    fn weight(&self) -> usize {
+        let proof = self.proof.as_ref().map_or(0, |proof| proof.bytes());
+        self.request.encoded().len().saturating_add(proof)
+    }
 }
 
 /// Why a request was not taken into the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// The client has as many bytes pending as it may, or the pool as many requests.
+    /// The client or its session has as much pending as it may, or the pool as many requests.
     Busy,
     /// Another request of the same place is here.
     Reused,
@@ -75,16 +84,25 @@ impl Requests {
             }
             return Ok(());
         }
-        let weight = request.encoded().len();
+        let pending = Pending { request, proof, arrival: self.arrivals.wrapping_add(1), whole_result };
+        let weight = pending.weight();
         let client_bytes = self.clients.get(&place.client).copied().unwrap_or(0).saturating_add(weight);
+        let key = (place.session, place.client);
+        let in_session = self.sessions.get(&key).copied().unwrap_or(0);
+        // [REQ-5] The pool has room for `W` requests of every session, so nobody may use more than that.
+        let session_max = match pending.request.kind() {
+            RequestKind::Open => settings.client_sessions_max,
+            RequestKind::Ordered => usize::try_from(settings.session_window).unwrap_or(usize::MAX),
+        };
         let is_full = client_bytes > settings.client_pending_bytes_max
-            || self.pending.len() >= settings.pending_requests_max
-            || (is_early && self.early.len() >= EARLY_REQUESTS_MAX);
-        if is_full {
+            || in_session >= session_max
+            || self.pending.len() >= settings.pending_requests_max;
+        if is_full || (is_early && !self.has_room_for_early(place.session)) {
             return Err(Full::Busy);
         }
-        self.arrivals = self.arrivals.wrapping_add(1);
-        let arrival = self.arrivals;
+        let arrival = pending.arrival;
+        self.arrivals = arrival;
+        self.sessions.insert(key, in_session.saturating_add(1));
         self.clients.insert(place.client, client_bytes);
         self.bytes = self.bytes.saturating_add(weight);
         self.places.insert(place, digest);
@@ -93,8 +111,23 @@ impl Requests {
         } else {
             self.enqueue(place.client, arrival, digest);
         }
-        self.pending.insert(digest, Pending { request, proof, arrival, whole_result });
+        self.pending.insert(digest, pending);
         Ok(())
+    }
+
+    /// Whether a request of `session` may be kept as early; makes room for it at the cost of a session that is
+    /// farther off: anybody can name those, while one that exists is near.
+    fn has_room_for_early(&mut self, session: SessionId) -> bool {
+        if self.early.len() < EARLY_REQUESTS_MAX {
+            return true;
+        }
+        match self.early.last().copied() {
+            Some((farthest, digest)) if farthest > session => {
+                self.remove(&digest);
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// The authentic request with this digest, and its proof for other replicas.
@@ -177,7 +210,7 @@ impl Requests {
     pub(crate) fn remove(&mut self, digest: &Digest) -> Option<bool> {
         let pending = self.pending.remove(digest)?;
         let place = pending.request.place();
-        let weight = pending.request.encoded().len();
+        let weight = pending.weight();
         self.places.remove(&place);
         if !self.early.is_empty() {
             self.early.remove(&(place.session, *digest));
@@ -188,6 +221,13 @@ impl Requests {
             *bytes = bytes.saturating_sub(weight);
             if *bytes == 0 {
                 self.clients.remove(&place.client);
+            }
+        }
+        let key = (place.session, place.client);
+        if let Some(count) = self.sessions.get_mut(&key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.sessions.remove(&key);
             }
         }
         Some(pending.whole_result)
@@ -201,11 +241,18 @@ impl Requests {
 
     /// Removes the requests of a session below `floor.sequence`: their client does not wait for them [REQ-4].
     pub(crate) fn remove_below(&mut self, floor: &RequestPlace) {
-        let first = RequestPlace { sequence: crate::ids::Sequence(0), ..*floor };
+        let first = RequestPlace { sequence: Sequence(0), ..*floor };
         while let Some((_, digest)) = self.places.range(first..*floor).next() {
             let digest = *digest;
             self.remove(&digest);
         }
+    }
+
+    /// Removes the requests of a session that has ended.
+    pub(crate) fn remove_session(&mut self, client: ClientId, session: SessionId) {
+        let end = RequestPlace { client, session, sequence: Sequence(u64::MAX) };
+        self.remove_below(&end);
+        self.remove_place(&end);
     }
 
     /// How many requests are pending.
@@ -243,7 +290,7 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Sequence;
+    use crate::ids::Signature;
 
     fn request(client: u8, sequence: u64, payload: &[u8]) -> Arc<Request> {
         let client = ClientId([client; 32]);
@@ -266,7 +313,7 @@ mod tests {
     #[test]
     fn a_flooding_client_leaves_room_for_others_in_a_batch() {
         let mut requests = Requests::default();
-        for sequence in 0..100 {
+        for sequence in 0..64 {
             insert(&mut requests, &request(1, sequence, b"flood")).unwrap();
         }
         insert(&mut requests, &request(2, 0, b"quiet")).unwrap();
@@ -297,6 +344,19 @@ mod tests {
         requests.remove(&first.digest());
         assert_eq!(requests.insert(second, None, true, false, &settings), Ok(()));
         assert_eq!(requests.bytes(), 161);
+    }
+
+    #[test]
+    fn a_proof_counts_for_its_client_as_long_as_it_is_kept() {
+        let mut requests = Requests::default();
+        let proof = BundleProof { requests: vec![Digest([1; 32]); 256], signature: Signature([0; 64]) };
+        let proof = Some(Arc::new(proof));
+        let settings = Settings { client_pending_bytes_max: 10_000, ..Settings::default() };
+        let (first, second) = (request(1, 1, b"x"), request(1, 2, b"x"));
+        assert_eq!(requests.insert(Arc::clone(&first), proof.clone(), false, false, &settings), Ok(()));
+        assert_eq!(requests.insert(second, proof, false, false, &settings), Err(Full::Busy));
+        requests.remove(&first.digest());
+        assert_eq!((requests.bytes(), requests.sessions.len(), requests.clients.len()), (0, 0, 0));
     }
 
     #[test]

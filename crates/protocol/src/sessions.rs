@@ -22,6 +22,8 @@ pub(crate) struct Sessions {
     /// When those OPENs cease to be valid, in ordered time.
     expiries: BTreeSet<(Timestamp, ClientId, Sequence)>,
     per_client: BTreeMap<ClientId, usize>,
+    /// Sessions that were closed and not yet told of.
+    ended: Vec<(ClientId, SessionId)>,
 }
 
 #[derive(Debug)]
@@ -125,6 +127,11 @@ impl Sessions {
         Some(outcome)
     }
 
+    /// The sessions that were closed since the last call: their pending requests are of no use any more.
+    pub(crate) fn take_ended(&mut self) -> Vec<(ClientId, SessionId)> {
+        std::mem::take(&mut self.ended)
+    }
+
     /// How many sessions are open.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
@@ -223,6 +230,7 @@ impl Sessions {
             .map(|(id, session)| (*id, session.client));
         let Some((id, owner)) = oldest else { return false };
         self.sessions.remove(&id);
+        self.ended.push((owner, id));
         self.opened.retain(|_, opened| *opened != id);
         if let Some(count) = self.per_client.get_mut(&owner) {
             *count = count.saturating_sub(1);

@@ -276,7 +276,7 @@ fn a_batch_over_its_bytes_is_not_voted_for_although_all_its_bodies_came_from_cli
 
 #[test]
 fn a_request_that_a_proposal_waits_for_is_taken_although_the_client_is_busy() {
-    let settings = Settings { client_pending_bytes_max: 100, ..Settings::default() };
+    let settings = Settings { client_pending_bytes_max: 200, ..Settings::default() };
     let mut backup = Lone::new(3, RequestAuth::Channel, settings);
     let session = backup.open(ALICE, 1);
     let (first, second) = (operation(ALICE, session, 0, b"a"), operation(ALICE, session, 1, b"b"));
@@ -444,4 +444,42 @@ fn numbers_at_their_ends_are_survived() {
         backup.pass(300);
     }
     assert_eq!(backup.status().decided, InstanceId(1));
+}
+
+#[test]
+fn a_flooding_session_leaves_room_in_the_pool_for_others() {
+    let settings =
+        Settings { session_window: 4, sessions_max: 2, pending_requests_max: 8, ..Settings::default() };
+    let mut backup = Lone::new(3, RequestAuth::Signature, settings);
+    let mallory = backup.open(MALLORY, 1);
+    let alice = backup.open(ALICE, 1);
+    let refused = (0..20).filter(|n| is_busy(&backup.request(&operation(MALLORY, mallory, *n, b"flood"))));
+    assert_eq!(refused.count(), 16);
+    for sequence in 0..4 {
+        assert!(!is_busy(&backup.request(&operation(ALICE, alice, sequence, b"quiet"))));
+    }
+}
+
+#[test]
+fn a_session_invented_far_ahead_gives_way_to_one_that_may_exist() {
+    let mut backup = Lone::new(3, RequestAuth::Signature, Settings::default());
+    for n in 0..5_000 {
+        backup.request(&operation(MALLORY, SessionId(u64::MAX - n), 0, b"never"));
+    }
+    let pending = backup.status().pending_requests;
+    assert!(!is_busy(&backup.request(&operation(ALICE, SessionId::at(InstanceId(7), 0), 0, b"soon"))));
+    assert_eq!(backup.status().pending_requests, pending);
+}
+
+#[test]
+fn the_requests_of_an_evicted_session_leave_the_pool() {
+    let settings = Settings { client_sessions_max: 1, ..Settings::default() };
+    let mut backup = Lone::new(3, RequestAuth::Signature, settings.clone());
+    let session = backup.open(ALICE, 1);
+    backup.request(&operation(ALICE, session, 0, b"the leader never gets it"));
+    assert_eq!(backup.status().pending_requests, 1);
+    backup.now = backup.now.plus(settings.session_idle);
+    backup.open(ALICE, 2);
+    let status = backup.status();
+    assert_eq!((status.sessions, status.pending_requests, status.pending_bytes), (1, 0, 0));
 }

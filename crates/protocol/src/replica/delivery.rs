@@ -77,6 +77,9 @@ impl Replica {
             }
             self.requests.remove_below(&RequestPlace { sequence: request.floor(), ..place });
         }
+        for (client, session) in self.sessions.take_ended() {
+            self.requests.remove_session(client, session);
+        }
         self.executing.push_back(Executing { instance, chain, places });
         let view = self.view.id();
         let regency = self.regency;
