@@ -20,3 +20,8 @@ pub use failure::{ErrorCode, ExitStatus, Failure};
 pub use regency_protocol as protocol;
 pub use replica::{Replica, ReplicaHandle};
 pub use service::{Context, Operation, Service, Validator};
+
+/// The README's example is compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

@@ -15,6 +15,7 @@ use regency::protocol::view::{Mode, RequestAuth, View};
 use regency::replica::{Patience, StatusReport};
 use regency::{Bytes, Context, Replica, ReplicaHandle, Service};
 
+use super::proxy::Proxy;
 use super::{PATIENCE, eventually};
 
 /// Adds what it is given; answers with the sum.
@@ -34,11 +35,18 @@ pub struct Plan {
     pub request_auth: RequestAuth,
     pub clients_are_listed: bool,
     pub settings: Settings,
+    /// Whether replicas and clients reach each replica through a relay that can be cut.
+    pub behind_proxies: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { request_auth: RequestAuth::Signature, clients_are_listed: true, settings: Settings::default() }
+        Self {
+            request_auth: RequestAuth::Signature,
+            clients_are_listed: true,
+            settings: Settings::default(),
+            behind_proxies: false,
+        }
     }
 }
 
@@ -48,6 +56,7 @@ pub struct TestCluster {
     configs: Vec<ReplicaConfig>,
     listeners: BTreeMap<u16, TcpListener>,
     pub replicas: BTreeMap<u16, ReplicaHandle>,
+    proxies: BTreeMap<u16, Proxy>,
     directory: PathBuf,
 }
 
@@ -73,11 +82,14 @@ impl TestCluster {
         let directory = std::env::temp_dir().join(format!("regency-test-{}-{number}", std::process::id()));
         let listeners: BTreeMap<u16, TcpListener> =
             (0..4).map(|id| (id, TcpListener::bind("127.0.0.1:0").unwrap())).collect();
+        let listen = |id: u16| listeners[&id].local_addr().unwrap();
+        let proxied = listeners.keys().filter(|_| plan.behind_proxies);
+        let proxies: BTreeMap<u16, Proxy> = proxied.map(|id| (*id, Proxy::start(listen(*id)))).collect();
         let replicas = listeners
-            .iter()
-            .map(|(id, listener)| GenesisReplica {
+            .keys()
+            .map(|id| GenesisReplica {
                 id: ReplicaId(*id),
-                address: listener.local_addr().unwrap().to_string(),
+                address: proxies.get(id).map_or_else(|| listen(*id), |proxy| proxy.address).to_string(),
                 key: replica_key(*id).public(),
                 admin: None,
             })
@@ -102,14 +114,14 @@ impl TestCluster {
                 cluster: cluster.clone(),
                 id: member.id,
                 seed: Seed::from_bytes(replica_key(member.id.0).seed()),
-                listen: member.address.clone(),
+                listen: listen(member.id.0).to_string(),
                 admin: None,
                 data: directory.join(format!("replica-{}", member.id)),
                 log_format: LogFormat::Text,
                 log_level: None,
             })
             .collect();
-        Self { cluster, configs, listeners, replicas: BTreeMap::new(), directory }
+        Self { cluster, configs, listeners, replicas: BTreeMap::new(), proxies, directory }
     }
 
     /// A cluster that runs.
@@ -159,6 +171,11 @@ impl TestCluster {
 
     pub fn status(&self, id: u16) -> StatusReport {
         self.replicas[&id].status(PATIENCE).unwrap()
+    }
+
+    /// Resets every connection between replicas, and those of clients.
+    pub fn cut_connections(&self) {
+        self.proxies.values().for_each(Proxy::cut);
     }
 
     pub fn view(&self) -> &View {

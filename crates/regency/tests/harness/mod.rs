@@ -5,6 +5,7 @@
 
 pub mod channel;
 pub mod cluster;
+pub mod proxy;
 pub mod session;
 
 use std::time::{Duration, Instant};
