@@ -12,6 +12,8 @@ pub const PEER_FRAME_BYTES_MAX: usize = 8 << 20;
 pub const CLIENT_FRAME_BYTES_MAX: usize = 2 << 20;
 /// Requests in one batch, whatever the settings say: a request's place in it has 16 bits [REQ-6].
 pub const BATCH_REQUESTS_LIMIT: usize = u16::MAX as usize;
+/// Instances in flight, whatever the settings say: three windows are kept in memory.
+pub const WINDOW_LIMIT: u64 = 4096;
 /// Requests in one bundle of a client.
 pub const BUNDLE_REQUESTS_MAX: usize = 256;
 /// Replies in one frame to a client.
@@ -134,6 +136,20 @@ impl Settings {
         };
         let micros = |duration: Duration| duration.as_micros();
         at_least("window", self.window.into(), 1, "one instance in flight")?;
+        if self.window > WINDOW_LIMIT {
+            return Err(SettingsError {
+                key: "window",
+                value: self.window.to_string(),
+                rule: format!("it must be at most {WINDOW_LIMIT}"),
+            });
+        }
+        for (key, period) in [
+            ("chain_period", self.chain_period),
+            ("status_period", self.status_period),
+            ("fetch_delay", self.fetch_delay),
+        ] {
+            at_least(key, micros(period), 1_000, "a timer that is always due stops everything, in µs")?;
+        }
         at_least("chain_interval", self.chain_interval.into(), 1, "one instance")?;
         let span_least = u128::from(self.chain_interval) + 2 * u128::from(self.window);
         at_least("span", self.span.into(), span_least, "chain_interval + 2 * window")?;
@@ -215,5 +231,8 @@ mod tests {
         assert_eq!(refused(|s| s.batch_bytes_max = s.request_bytes_max), "batch_bytes_max");
         assert_eq!(refused(|s| s.batch_bytes_max = 100 << 20), "batch_bytes_max");
         assert_eq!(refused(|s| s.open_horizon = Duration::ZERO), "open_horizon");
+        assert_eq!(refused(|s| s.window = u64::MAX), "window");
+        assert_eq!(refused(|s| s.fetch_delay = Duration::ZERO), "fetch_delay");
+        assert_eq!(refused(|s| s.status_period = Duration::ZERO), "status_period");
     }
 }

@@ -138,7 +138,8 @@ impl Replica {
         let log = DecidedLog::new(&view.cluster());
         Self {
             me,
-            eager_instances,
+            // With none it would wait for full batches for ever.
+            eager_instances: eager_instances.max(1),
             regency: Regency(0),
             record: VotingRecord::new(view.id(), start),
             requests: Requests::default(),
