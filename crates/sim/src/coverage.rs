@@ -66,14 +66,16 @@ points! {
     DecisionVouched => "decision vouched for",
     /// A vote was sent again.
     VoteAgain => "vote sent again",
-    /// A proposal carried bodies.
-    BodiesInline => "bodies in a proposal",
     /// A chain certificate was formed.
     Certificate => "chain certificate",
     /// A leader proposed two batches for one instance.
     Equivocation => "equivocating proposal",
-    /// An adversary's second proposal also reached its victim's peers' fetches: both sides stayed undecided.
+    /// An adversary voted for both proposals, each towards those who got it.
     ColludingVotes => "colluding votes for two proposals",
+    /// A replica that does not lead proposed something.
+    FalseLeader => "proposal by a follower",
+    /// A replica asked for far more than it may.
+    FetchFlood => "flood of fetches",
     /// An adversary repeated its votes.
     StuffedVotes => "one replica's votes repeated",
     /// An adversary lied in a reply.
@@ -117,7 +119,7 @@ impl Point {
     const fn is_reachable(reason: Reason) -> bool {
         !matches!(
             reason,
-            Reason::NotAMember | Reason::WrongView | Reason::UnknownClient | Reason::RequestTooLarge
+            Reason::NotAMember | Reason::UnknownClient | Reason::RequestTooLarge | Reason::OpenExpired
         )
     }
 

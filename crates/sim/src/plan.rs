@@ -197,7 +197,9 @@ impl Allowed {
             Scenario::Pauses => Self { pauses: true, ..base },
             Scenario::Crashes => Self { crashes: true, ..base },
             Scenario::LeaderCrash => Self { leader_crash: true, ..base },
-            Scenario::Equivocation | Scenario::LyingLeader | Scenario::Twins => base,
+            Scenario::Equivocation | Scenario::LyingLeader | Scenario::Twins => {
+                Self { rogue: stream.percent(30), ..base }
+            }
             Scenario::Liars => Self { partitions: stream.percent(20), rogue: stream.percent(20), ..base },
             Scenario::RogueClients => Self { rogue: true, ..base },
             Scenario::Edges => Self { edges: true, ..base },

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use regency_protocol::codec::Wire;
 use regency_protocol::ids::{ClientId, Digest, InstanceId, Regency, ReplicaId, Signature, ViewId};
+use regency_protocol::limits::FETCH_ANSWERS_PER_PERIOD_MAX;
 use regency_protocol::message::{
-    Batch, Body, ChainCertificate, ChainSignature, Message, Outcome, Propose, Refusal, Reply, Request,
-    Statement, Vote,
+    Batch, Body, ChainCertificate, ChainSignature, FetchBodies, Message, Outcome, Propose, Refusal, Reply,
+    Request, Statement, Vote,
 };
 use regency_protocol::time::Timestamp;
 
@@ -27,6 +28,10 @@ pub(crate) struct Distortion {
     share: u64,
     /// A digest that several lies share: so they may add up.
     favourite: Digest,
+    /// The last proposal seen, to be passed off as the own.
+    proposal: Option<Propose>,
+    /// Fetches that it will ask beyond all measure.
+    flood: usize,
     stream: Stream,
 }
 
@@ -34,7 +39,14 @@ impl Distortion {
     pub(super) fn new(plan: &Plan) -> Self {
         let mut stream = Stream::new(plan.seed, "distortion");
         let share = stream.pick(&[5, 20, 50, 90]);
-        Self { view: plan.view.id(), share, favourite: Digest([0xee; 32]), stream }
+        let flood = if stream.percent(10) { 2 * FETCH_ANSWERS_PER_PERIOD_MAX } else { 0 };
+        let view = plan.view.id();
+        Self { view, share, favourite: Digest([0xee; 32]), proposal: None, flood, stream }
+    }
+
+    /// The leader's proposal came: it may serve as a model.
+    pub(super) fn note_proposal(&mut self, propose: &Propose) {
+        self.proposal = Some(propose.clone());
     }
 
     /// Sends what becomes of `message`.
@@ -51,13 +63,26 @@ impl Distortion {
             return deeds.push(Deed::Send { from, to, frame: message.to_frame() });
         }
         let mut frames = vec![message.to_frame()];
+        if let Message::Status(status) = message
+            && self.flood > 0
+            && status.decided > InstanceId(0)
+        {
+            let requests = vec![self.favourite];
+            let fetch = Message::FetchBodies(FetchBodies { instance: status.decided, requests }).to_frame();
+            deeds.push(Deed::Reached(Point::FetchFlood));
+            frames.extend(std::iter::repeat_n(fetch, std::mem::take(&mut self.flood)));
+        }
         match self.stream.below(6) {
-            0 => frames.clear(),
+            0 => frames.truncate(frames.len() - 1),
             1 => {
-                frames = vec![message.to_frame(); 4];
+                frames.extend(std::iter::repeat_n(message.to_frame(), 3));
                 if matches!(message, Message::Write(_) | Message::Accept(_)) {
                     deeds.push(Deed::Reached(Point::StuffedVotes));
                 }
+            }
+            2 if self.proposal.is_some() && self.stream.percent(30) => {
+                deeds.push(Deed::Reached(Point::FalseLeader));
+                frames.extend(self.false_proposal().map(|propose| propose.to_frame()));
             }
             2 => frames.push(self.altered(from, message, keyring).to_frame()),
             3 => frames.push(self.mutated(message.to_frame())),
@@ -192,6 +217,12 @@ impl Distortion {
                 Message::ChainCertificate(self.altered_certificate(me, certificate, keyring))
             }
         }
+    }
+
+    /// The leader's last proposal, changed, as if it were the own.
+    fn false_proposal(&mut self) -> Option<Message> {
+        let propose = self.proposal.clone()?;
+        Some(Message::Propose(self.altered_propose(&propose)))
     }
 
     fn altered_vote(

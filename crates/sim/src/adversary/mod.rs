@@ -107,6 +107,10 @@ impl Adversary {
                 if let Mind::Equivocate(equivocator) = &mut self.mind {
                     return equivocator.on_message(&message);
                 }
+                if let (Mind::Distort(_, distortion), Message::Propose(propose)) = (&mut self.mind, &message)
+                {
+                    distortion.note_proposal(propose);
+                }
                 let Some(message) = keyring.verify_message(from, message) else { return };
                 let event = Event::Message { from, message };
                 self.tell(now, to, Some(from), vec![event], keyring, deeds);

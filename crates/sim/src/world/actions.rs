@@ -123,7 +123,7 @@ impl World<'_> {
                 if instance > decided.plus(2) {
                     self.points.insert(Point::SeveralInFlight);
                 }
-                (!propose.inline.is_empty()).then_some(Point::BodiesInline)
+                None
             }
             Message::Write(write) => vote(1, write.instance),
             Message::Accept(accept) => vote(2, accept.instance),
