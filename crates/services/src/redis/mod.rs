@@ -22,6 +22,8 @@ mod plan;
 mod render;
 mod resp;
 mod session;
+#[cfg(test)]
+mod session_tests;
 mod shared;
 mod transaction;
 mod translate;
