@@ -7,6 +7,7 @@ use regency_protocol::ids::ReplicaId;
 use regency_protocol::message::Refusal;
 use thiserror::Error;
 
+use crate::failure::{ErrorCode, Failure};
 use crate::transport::RefusalCode;
 
 /// What became of a call that has no result, or of a client that could not connect.
@@ -136,6 +137,58 @@ impl From<SubmitError> for ClientError {
     }
 }
 
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let text = error.to_string();
+        match error {
+            ClientError::NoQuorum { replies, needed, refused, sent, waited } => {
+                let waited = seconds(&waited);
+                let cause =
+                    format!("no quorum: {replies} of {needed} replies in {waited} ({refused} refused)");
+                let next = if sent {
+                    "outcome unknown, retry is safe where doing it twice is"
+                } else {
+                    "not executed, retry is safe: check with `regency status` which replicas serve"
+                };
+                Self::new(ErrorCode::NoQuorum, cause, next)
+            }
+            ClientError::SessionExpired => {
+                Self::new(ErrorCode::NoQuorum, text, "retry is safe where doing it twice is")
+            }
+            ClientError::NotAdmitted { code, .. } => {
+                let (code, next) = match code {
+                    RefusalCode::UnknownClient => {
+                        (ErrorCode::UnknownClient, "use the key of a listed client")
+                    }
+                    RefusalCode::WrongCluster => {
+                        (ErrorCode::WrongCluster, "use this cluster's own cluster.toml")
+                    }
+                    RefusalCode::WrongKey | RefusalCode::UnknownReplica => {
+                        (ErrorCode::WrongKey, "use a client's key, not a replica's")
+                    }
+                    RefusalCode::UnsupportedVersion => (ErrorCode::NotOffered, "use the replicas' version"),
+                    RefusalCode::TooManyConnections | RefusalCode::Stopping => {
+                        (ErrorCode::NoQuorum, "try again")
+                    }
+                };
+                Self::new(code, text, next)
+            }
+            ClientError::WrongKey { .. } => Self::new(
+                ErrorCode::WrongKey,
+                text,
+                "check the addresses in cluster.toml: another cluster is there",
+            ),
+            ClientError::TooLarge { .. } => Self::new(ErrorCode::BadValue, text, "send less at once"),
+            ClientError::Refused(_) | ClientError::ResultUnavailable(_) => {
+                Self::new(ErrorCode::Refused, text, "change the operation, or the cluster's settings")
+            }
+            ClientError::Overloaded(_) => Self::new(ErrorCode::Refused, text, "keep fewer calls in flight"),
+            ClientError::Closed { .. } => Self::new(ErrorCode::System, text, "connect again"),
+            ClientError::Setup(_) => Self::new(ErrorCode::System, text, "check the limits of this process"),
+        }
+    }
+}
+
 /// `5 s`, `0.3 s`.
 fn seconds(duration: &Duration) -> String {
     let tenths = duration.as_millis().div_ceil(100);
@@ -178,5 +231,23 @@ mod tests {
         let unsent = error.with_sent(false);
         assert!(unsent.to_string().ends_with("not executed") && !unsent.may_be_executed());
         assert_eq!(seconds(&Duration::from_millis(299)), "0.3 s");
+    }
+
+    #[test]
+    fn on_the_command_line_each_error_has_its_code() {
+        let waited = Duration::from_secs(5);
+        let error = ClientError::NoQuorum { replies: 1, needed: 3, refused: 2, sent: true, waited };
+        let shown = Failure::from(error).to_string();
+        assert!(
+            shown.starts_with("E112 no quorum: 1 of 3 replies in 5 s (2 refused): outcome unknown"),
+            "{shown}"
+        );
+        let error = ClientError::NotAdmitted {
+            replica: ReplicaId(0),
+            code: RefusalCode::UnknownClient,
+            text: "unknown client".into(),
+            sent: false,
+        };
+        assert_eq!(Failure::from(error).code(), ErrorCode::UnknownClient);
     }
 }
