@@ -1,0 +1,138 @@
+//! What is missing, and how it is had: bodies, batches, decisions, votes.
+
+use regency_protocol::event::Event;
+use regency_protocol::ids::ReplicaId;
+use regency_protocol::replica::Start;
+use regency_protocol::view::RequestAuth;
+
+use crate::scene::{Scene, Setting};
+
+#[test]
+fn a_missing_body_is_waited_for_and_then_fetched() {
+    let setting = Setting { auth: RequestAuth::Signature, ..Setting::default() };
+    let mut scene = Scene::new(setting);
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.propose(0, &a);
+    scene.expect("");
+    scene.tick();
+    scene.expect("to 0: bodies of open?");
+    scene.signed_bodies(0, &[&open]);
+    scene.expect("to all: WRITE 1 a");
+}
+
+#[test]
+fn a_body_that_comes_by_itself_is_not_fetched() {
+    let mut scene = Scene::new(Setting::default());
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.propose(0, &a);
+    scene.expect("");
+    scene.request(&open);
+    scene.expect("to all: WRITE 1 a");
+}
+
+#[test]
+fn two_writes_stand_for_a_proposal_that_was_lost() {
+    // [PROPOSE-3] One of two is correct, and has checked it.
+    let mut scene = Scene::new(Setting::default());
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.write(&[2], &a);
+    scene.expect("");
+    scene.write(&[3], &a);
+    scene.expect("");
+    scene.tick();
+    scene.expect("to 2: batch of 1 a?");
+    scene.batch_answer(2, &a, &[&open]);
+    scene.expect(
+        "to all: WRITE 1 a
+         to all: ACCEPT 1 a",
+    );
+}
+
+#[test]
+fn a_late_replica_decides_by_two_statements() {
+    let mut scene = Scene::new(Setting::default());
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.decided(&[2], &a);
+    scene.expect("");
+    scene.decided(&[3], &a);
+    scene.tick();
+    scene.expect("to 2: batch of 1 a?");
+    scene.batch_answer(2, &a, &[&open]);
+    scene.expect(
+        "reply 77: session
+         execute 1:",
+    );
+}
+
+#[test]
+fn a_decision_waits_for_its_batch() {
+    let mut scene = Scene::new(Setting::default());
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.accept(&[0, 2, 3], &a);
+    scene.expect("");
+    scene.tick();
+    scene.expect("to 0: batch of 1 a?");
+    scene.batch_answer(0, &a, &[&open]);
+    scene.expect(
+        "reply 77: session
+         execute 1:",
+    );
+}
+
+#[test]
+fn a_replica_that_lost_its_votes_follows_and_never_votes() {
+    let mut scene = Scene::new(Setting { start: Start::StateLost, ..Setting::default() });
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.request(&open);
+    scene.propose(0, &a);
+    scene.write(&[0, 2, 3], &a);
+    scene.expect("");
+    scene.accept(&[0, 2, 3], &a);
+    scene.expect(
+        "reply 77: session
+         execute 1:",
+    );
+}
+
+#[test]
+fn who_is_behind_gets_the_votes_that_were_not_needed_before() {
+    // Found by the simulator: this replica decides without having voted; then one of those who had is gone, and
+    // the rest is one vote short for ever.
+    let mut scene = Scene::new(Setting::default());
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.accept(&[0, 2, 3], &a);
+    scene.batch_answer(0, &a, &[&open]);
+    scene.expect(
+        "reply 77: session
+         execute 1:",
+    );
+    scene.status(2, 0);
+    scene.expect(
+        "to 2: DECIDED 1 a
+         to 2: WRITE 1 a
+         to 2: ACCEPT 1 a",
+    );
+}
+
+#[test]
+fn after_a_reconnect_open_votes_go_out_again() {
+    let mut scene = Scene::new(Setting::default());
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.request(&open);
+    scene.propose(0, &a);
+    scene.expect("to all: WRITE 1 a");
+    scene.handle(Event::Disconnected(ReplicaId(2)));
+    scene.handle(Event::Connected(ReplicaId(2)));
+    scene.expect(
+        "to 2: STATUS 0
+         to 2: WRITE 1 a",
+    );
+}

@@ -1,0 +1,8 @@
+//! Transcripts: what one core does, line by line, in scenarios of a few lines that document the rules.
+//!
+//! The test plays everybody else. Each `expect` compares everything that the core has asked for since the last.
+
+mod catching_up;
+mod normal_case;
+mod refusals;
+mod scene;
