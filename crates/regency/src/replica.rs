@@ -32,7 +32,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tracing::{info, warn};
 
 pub use connection::Patience;
-pub use data_directory::{Life, boot_marker};
+pub use data_directory::{IdleData, Life, boot_marker};
 pub use status::{Readiness, StatusReport};
 
 use crate::admin::Admin;

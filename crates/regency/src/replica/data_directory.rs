@@ -38,13 +38,7 @@ pub(super) struct DataDirectory {
 impl DataDirectory {
     /// Creates or opens the directory, locks it, and makes the boot marker durable.
     pub(super) fn open(path: &Path, cluster: ClusterId, replica: ReplicaId) -> Result<(Self, Life), Failure> {
-        let disk = |error: io::Error| {
-            Failure::new(
-                ErrorCode::Disk,
-                format!("data directory {} cannot be used ({error})", path.display()),
-                "check the path, its owner and the disk",
-            )
-        };
+        let disk = |error: io::Error| unusable(path, &error);
         fs::create_dir_all(path).map_err(disk)?;
         let lock = lock(path).map_err(disk)??;
         let marker = path.join(MARKER_FILE);
@@ -71,6 +65,43 @@ impl DataDirectory {
 #[must_use]
 pub fn boot_marker(path: &Path) -> PathBuf {
     path.join(MARKER_FILE)
+}
+
+/// The data directory of a replica that does not run, held so that it cannot start.
+#[derive(Debug)]
+pub struct IdleData {
+    path: PathBuf,
+    /// Holds the lock until it is dropped.
+    _lock: File,
+}
+
+impl IdleData {
+    /// Holds the data directory `path`; an error if a process uses it.
+    pub fn hold(path: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
+        let lock = lock(path).map_err(|error| unusable(path, &error))??;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Removes the boot marker, durably, and lets the directory go.
+    ///
+    /// This declares that the replica never voted in the cluster that its directory will serve next. The cluster
+    /// must be another one by then: in the old one it is a lie that counts in `f`.
+    pub fn forget(self) -> Result<(), Failure> {
+        let removed = match fs::remove_file(self.path.join(MARKER_FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome.and_then(|()| File::open(&self.path)?.sync_all()),
+        };
+        removed.map_err(|error| unusable(&self.path, &error))
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        ErrorCode::Disk,
+        format!("data directory {} cannot be used ({error})", path.display()),
+        "check the path, its owner and the disk",
+    )
 }
 
 fn lock(path: &Path) -> io::Result<Result<File, Failure>> {
@@ -176,6 +207,18 @@ mod tests {
         let refused = DataDirectory::open(&path, CLUSTER, ReplicaId(1)).unwrap_err();
         assert_eq!(refused.code(), ErrorCode::DirectoryInUse);
         assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
+    }
+
+    #[test]
+    fn a_forgotten_life_is_a_first_one_again() {
+        let path = scratch("forget");
+        let running = DataDirectory::open(&path, CLUSTER, ReplicaId(1)).unwrap();
+        assert_eq!(IdleData::hold(&path).unwrap_err().code(), ErrorCode::DirectoryInUse);
+        drop(running);
+        IdleData::hold(&path).unwrap().forget().unwrap();
+        IdleData::hold(&path).unwrap().forget().unwrap();
+        let (_, life) = DataDirectory::open(&path, ClusterId([8; 32]), ReplicaId(1)).unwrap();
+        assert_eq!(life, Life::First);
     }
 
     #[test]
