@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
 
 use crate::failure::{self, Failure};
 
@@ -24,13 +24,20 @@ pub(crate) fn end_with_parent() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends this process when its stdin closes: the parent holds the other end and never writes again.
+/// Stops this process, as SIGTERM does, when its stdin closes: the parent holds the other end and never writes.
 pub(crate) fn end_with_stdin() {
     std::thread::spawn(|| {
         let mut sink = [0; 64];
         while matches!(std::io::stdin().lock().read(&mut sink), Ok(1..)) {}
-        std::process::exit(0);
+        if kill_process(getpid(), Signal::TERM).is_err() {
+            std::process::exit(1);
+        }
     });
+}
+
+/// Whether a parent of the same binary runs this process.
+pub(crate) fn has_parent() -> bool {
+    std::env::var_os(PARENT).is_some()
 }
 
 /// The path of this binary.

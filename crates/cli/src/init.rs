@@ -14,13 +14,21 @@ use regency::config::{
 use regency::keys::{Seed, parse_hex};
 use regency::protocol::ids::{PublicKey, ReplicaId};
 use regency::protocol::limits::Settings;
-use regency::protocol::view::{Mode, RequestAuth, View};
+use regency::protocol::view::{Clients, Mode, RequestAuth, View};
 
 use crate::failure::{self, ErrorCode, ExitStatus, Failure, Outcome};
 use crate::output;
 
 /// A replica's admin port is this far above its own.
 const ADMIN_PORT_DISTANCE: u16 = 100;
+/// Replicas of a cluster unless said otherwise.
+const REPLICAS_DEFAULT: u16 = 4;
+/// Where replicas run unless said otherwise.
+const HOST_DEFAULT: &str = "127.0.0.1";
+/// Where replica 0 listens unless said otherwise.
+const BASE_PORT_DEFAULT: u16 = 7000;
+/// The file of the Redis front's log.
+pub(crate) const REDIS_LOG_FILE: &str = "redis.log";
 /// The directory of the administrator's key.
 const ADMIN_DIRECTORY: &str = "admin";
 
@@ -39,36 +47,36 @@ pub(crate) struct Arguments {
     force: bool,
 }
 
-/// What a new cluster is made of.
+/// What a new cluster is made of; what is not said has the default that the help names.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Plan {
-    /// How many replicas
-    #[arg(long, default_value_t = 4, conflicts_with = "members")]
-    replicas: u16,
+    /// How many replicas [default: 4]
+    #[arg(long, conflicts_with = "members")]
+    replicas: Option<u16>,
     /// How many of them may be faulty [default: the most that their number allows]
     #[arg(long)]
     faults: Option<usize>,
-    /// Faulty replicas may lie (bft) or only stop (cft)
-    #[arg(long, value_enum, default_value_t = ModeName::Bft)]
-    mode: ModeName,
-    /// What the replicas run
-    #[arg(long, value_enum, default_value_t = ServiceName::Kv)]
-    service: ServiceName,
-    /// What a replica keeps when it stops
-    #[arg(long, default_value = "none")]
-    durability: String,
-    /// How requests prove who sent them
-    #[arg(long, value_enum, default_value_t = RequestAuthName::Signature)]
-    request_auth: RequestAuthName,
-    /// Who may send requests: the client listed in the cluster file, or any key
-    #[arg(long, value_enum, default_value_t = ClientsName::Listed)]
-    clients: ClientsName,
-    /// Where all replicas run
-    #[arg(long, default_value = "127.0.0.1", conflicts_with = "members")]
-    host: String,
-    /// Replica i listens on this port + i, its admin port is 100 above that
-    #[arg(long, default_value_t = 7000, conflicts_with = "members")]
-    base_port: u16,
+    /// Faulty replicas may lie (bft) or only stop (cft) [default: bft]
+    #[arg(long, value_enum)]
+    mode: Option<ModeName>,
+    /// What the replicas run [default: kv]
+    #[arg(long, value_enum)]
+    service: Option<ServiceName>,
+    /// What a replica keeps when it stops [default: none]
+    #[arg(long)]
+    durability: Option<String>,
+    /// How requests prove who sent them [default: signature]
+    #[arg(long, value_enum)]
+    request_auth: Option<RequestAuthName>,
+    /// Who may send requests: the client listed in the cluster file, or any key [default: listed]
+    #[arg(long, value_enum)]
+    clients: Option<ClientsName>,
+    /// Where all replicas run [default: 127.0.0.1]
+    #[arg(long, conflicts_with = "members")]
+    host: Option<String>,
+    /// Replica i listens on this port + i, its admin port is 100 above that [default: 7000]
+    #[arg(long, conflicts_with = "members")]
+    base_port: Option<u16>,
     /// A replica whose host made its own key (`regency keys generate`); once for each
     #[arg(long = "member", value_name = "ID=HOST:PORT,PUBKEY")]
     members: Vec<NewMember>,
@@ -93,7 +101,7 @@ enum RequestAuthName {
     Channel,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum ClientsName {
     Listed,
     Open,
@@ -161,24 +169,18 @@ pub(crate) fn describe(cluster: &Cluster) -> String {
 
 /// Writes the files of a new cluster.
 pub(crate) fn create(directory: &Path, plan: &Plan, force: bool) -> Result<Cluster, Failure> {
-    let durability = Durability::parse(&plan.durability)?;
+    let durability = plan.durability()?;
     let (members, seeds) = plan.members()?;
-    let mode = match plan.mode {
-        ModeName::Bft => Mode::Bft,
-        ModeName::Cft => Mode::Cft,
-    };
+    let mode = plan.mode();
     let client = Seed::generate()?;
-    let replicas = members.iter().map(|member| member.genesis()).collect::<Result<Vec<_>, _>>()?;
+    let replicas = members.iter().map(NewMember::genesis).collect::<Result<Vec<_>, _>>()?;
     let cluster = Cluster::new(Genesis {
         mode,
         faults: plan.faults(mode, members.len()),
-        service: plan.service.name().to_owned(),
+        service: plan.service().to_owned(),
         durability,
-        request_auth: match plan.request_auth {
-            RequestAuthName::Signature => RequestAuth::Signature,
-            RequestAuthName::Channel => RequestAuth::Channel,
-        },
-        clients: (plan.clients == ClientsName::Listed).then(|| vec![client.public_key()]),
+        request_auth: plan.request_auth(),
+        clients: plan.is_listed().then(|| vec![client.public_key()]),
         replicas,
         settings: Settings::default(),
     })?;
@@ -210,12 +212,14 @@ impl Plan {
         }
         let mut members = Vec::new();
         let mut seeds = Vec::new();
-        for id in 0..self.replicas {
+        let host = self.host.as_deref().unwrap_or(HOST_DEFAULT);
+        let base_port = self.base_port.unwrap_or(BASE_PORT_DEFAULT);
+        for id in 0..self.replicas.unwrap_or(REPLICAS_DEFAULT) {
             let seed = Seed::generate()?;
             members.push(NewMember {
                 id: ReplicaId(id),
-                host: self.host.clone(),
-                port: port_above(self.base_port, id)?,
+                host: host.to_owned(),
+                port: port_above(base_port, id)?,
                 key: seed.public_key(),
             });
             seeds.push(seed);
@@ -227,15 +231,70 @@ impl Plan {
     fn faults(&self, mode: Mode, n: usize) -> usize {
         self.faults.unwrap_or_else(|| View::faults_max(mode, n).max(1))
     }
-}
 
-impl ServiceName {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Kv => "kv",
-            Self::Counter => "counter",
-            Self::Null => "null",
+    fn durability(&self) -> Result<Durability, Failure> {
+        self.durability.as_deref().map_or(Ok(Durability::None), Durability::parse)
+    }
+
+    fn mode(&self) -> Mode {
+        match self.mode {
+            Some(ModeName::Bft) | None => Mode::Bft,
+            Some(ModeName::Cft) => Mode::Cft,
         }
+    }
+
+    fn service(&self) -> &'static str {
+        match self.service {
+            Some(ServiceName::Kv) | None => "kv",
+            Some(ServiceName::Counter) => "counter",
+            Some(ServiceName::Null) => "null",
+        }
+    }
+
+    fn request_auth(&self) -> RequestAuth {
+        match self.request_auth {
+            Some(RequestAuthName::Signature) | None => RequestAuth::Signature,
+            Some(RequestAuthName::Channel) => RequestAuth::Channel,
+        }
+    }
+
+    fn is_listed(&self) -> bool {
+        match self.clients {
+            Some(ClientsName::Listed) | None => true,
+            Some(ClientsName::Open) => false,
+        }
+    }
+
+    /// The first flag that was given and says something else than a cluster that exists.
+    pub(crate) fn contradiction(&self, cluster: &Cluster) -> Result<Option<&'static str>, Failure> {
+        let view = cluster.view();
+        let durability = self.durability()?;
+        let addresses = |flag: &NewMember| {
+            let address = format!("{}:{}", flag.host, flag.port);
+            view.member(flag.id).is_some_and(|member| member.address == address && member.key == flag.key)
+        };
+        let is_on = |host: Option<&str>, port: Option<u16>| {
+            view.members().iter().all(|member| {
+                let (own, own_port) = member.address.rsplit_once(':').unwrap_or_default();
+                let expected = port.map(|port| u32::from(port) + u32::from(member.id.0));
+                host.is_none_or(|host| host == own)
+                    && expected.is_none_or(|expected| own_port.parse() == Ok(expected))
+            })
+        };
+        let clients_listed = matches!(view.clients(), Clients::Listed(_));
+        let flags = [
+            ("--replicas", self.replicas.is_none_or(|n| usize::from(n) == view.n())),
+            ("--faults", self.faults.is_none_or(|faults| faults == view.faults())),
+            ("--mode", self.mode.is_none() || self.mode() == view.mode()),
+            ("--service", self.service.is_none() || self.service() == cluster.service()),
+            ("--durability", self.durability.is_none() || durability == cluster.durability()),
+            ("--request-auth", self.request_auth.is_none() || self.request_auth() == view.request_auth()),
+            ("--clients", self.clients.is_none() || self.is_listed() == clients_listed),
+            ("--host", is_on(self.host.as_deref(), None)),
+            ("--base-port", is_on(None, self.base_port)),
+            ("--member", self.members.iter().all(addresses)),
+        ];
+        Ok(flags.into_iter().find_map(|(flag, agrees)| (!agrees).then_some(flag)))
     }
 }
 
@@ -300,7 +359,7 @@ fn clear(directory: &Path, force: bool) -> Result<(), Failure> {
 fn is_ours(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let id = name.rsplit('-').next().and_then(|id| id.parse().ok());
-    [CLUSTER_FILE, CLIENT_DIRECTORY, ADMIN_DIRECTORY].contains(&name)
+    [CLUSTER_FILE, CLIENT_DIRECTORY, ADMIN_DIRECTORY, REDIS_LOG_FILE].contains(&name)
         || id.is_some_and(|id| replica_directory(ReplicaId(id)) == name)
 }
 

@@ -1,21 +1,30 @@
 //! The one binary, `regency`: a file per command.
 
+mod admin;
 mod bench;
 mod child;
+mod cluster;
 mod completions;
+mod counter;
 mod duration;
 mod failure;
 mod init;
 mod keys;
+mod kv;
 mod output;
 mod process;
+mod redis;
+mod replica;
+mod session;
+mod sim;
+mod status;
 
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use failure::{ExitStatus, Outcome};
+use failure::{ExitStatus, Failure, Outcome};
 
 /// Byzantine fault-tolerant state machine replication
 #[derive(Debug, Parser)]
@@ -33,7 +42,14 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Arguments),
+    Replica(replica::Arguments),
+    Cluster(cluster::Arguments),
+    Status(status::Arguments),
+    Kv(kv::Arguments),
+    Counter(counter::Arguments),
+    Redis(redis::Arguments),
     Keys(keys::Arguments),
+    Sim(sim::Arguments),
     Bench(bench::Arguments),
     Completions(completions::Arguments),
     #[command(hide = true)]
@@ -57,6 +73,13 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Init(arguments) => init::run(&arguments),
+        Command::Replica(arguments) => replica::run(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Kv(arguments) => kv::run(&arguments),
+        Command::Counter(arguments) => counter::run(&arguments),
+        Command::Redis(arguments) => redis::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
@@ -74,11 +97,14 @@ fn on_parse_error(error: &clap::Error) -> Outcome {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             Err(failure::usage("a command is missing", "see regency --help"))
         }
-        _ => {
-            let (cause, next) = cause_and_advice(&error.render().to_string());
-            Err(failure::usage(cause, next))
-        }
+        _ => Err(parse_failure(error)),
     }
+}
+
+/// What clap complains of, as one line with a code.
+fn parse_failure(error: &clap::Error) -> Failure {
+    let (cause, next) = cause_and_advice(&error.render().to_string());
+    failure::usage(cause, next)
 }
 
 /// What clap complains of, and its advice if it has one; without the usage that follows.

@@ -8,8 +8,13 @@ use crate::failure::{self, Failure};
 
 /// Prints one line.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    bytes(&[text.as_bytes(), b"\n"])
+}
+
+/// Prints bytes as they are.
+pub(crate) fn bytes(parts: &[&[u8]]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    let written = parts.iter().try_for_each(|part| out.write_all(part)).and_then(|()| out.flush());
     match written {
         // `regency … | head -1` is no failure.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),

@@ -1,0 +1,61 @@
+//! The live table of `regency cluster`: redrawn in place on a terminal, with the latest news above it.
+
+use std::collections::VecDeque;
+use std::io::{IsTerminal, Write};
+
+use regency::config::Cluster;
+
+use crate::failure::{self, Failure};
+use crate::status::Status;
+
+/// News that stay on the screen.
+const NEWS_MAX: usize = 5;
+
+/// What is on the screen.
+pub(super) struct Live {
+    next: String,
+    news: VecDeque<String>,
+    /// Lines drawn last, to be drawn over.
+    lines: usize,
+}
+
+impl Live {
+    /// Whether stdout is a terminal on which one can draw.
+    pub(super) fn is_possible() -> bool {
+        std::io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+    }
+
+    /// Draws nothing yet; `next` will stand below the table.
+    pub(super) fn new(next: String) -> Self {
+        Self { next, news: VecDeque::new(), lines: 0 }
+    }
+
+    /// Adds a line of news.
+    pub(super) fn tell(&mut self, line: String) {
+        if self.news.len() == NEWS_MAX {
+            self.news.pop_front();
+        }
+        self.news.push_back(line);
+    }
+
+    /// Asks the replicas and draws the table over the last one.
+    pub(super) fn draw(&mut self, cluster: &Cluster) -> Result<(), Failure> {
+        let table = Status::ask(cluster).table();
+        let mut text = String::new();
+        for line in &self.news {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text.push_str(&table);
+        text.push('\n');
+        text.push_str(&self.next);
+        text.push_str("Ctrl-C stops everything\n");
+        let mut out = std::io::stdout().lock();
+        // Up over the last table, and clear what is below.
+        let up = if self.lines == 0 { String::new() } else { format!("\x1b[{}A\x1b[J", self.lines) };
+        self.lines = text.lines().count();
+        write!(out, "{up}{text}")
+            .and_then(|()| out.flush())
+            .map_err(|error| failure::system("drawing the table", &error))
+    }
+}
