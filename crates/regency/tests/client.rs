@@ -2,6 +2,7 @@
 
 mod stub;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use regency::client::{Client, ClientError, Connections, Signatures, blocking};
@@ -163,6 +164,27 @@ fn a_wrong_cluster_an_unknown_client_and_a_wrong_key_end_before_the_deadline() {
     let _stubs: Vec<_> = (0..4).map(impostor).collect();
     let error = blocking::Client::connect(&config(&view)).err().unwrap();
     assert!(matches!(error, ClientError::WrongKey { .. }), "{error}");
+}
+
+#[test]
+fn a_port_that_says_nothing_and_one_that_speaks_something_else_are_not_waited_for() {
+    let addresses = free_addresses(4);
+    let view = view(&addresses, RequestAuth::Channel);
+    let mute = std::net::TcpListener::bind(addresses[0]).unwrap();
+    let babble = std::net::TcpListener::bind(addresses[1]).unwrap();
+    let babbler = std::thread::spawn(move || {
+        let (mut socket, _) = babble.accept().unwrap();
+        // The client may have hung up before all of it is written.
+        let _ = socket.write_all(&[b'?'; 100_000]);
+    });
+    let stub = |id: u16| Stub::start(addresses[usize::from(id)], id, &replica_key(id), Manner::Echo);
+    let _stubs = [stub(2), stub(3)];
+    let client = blocking::Client::connect(&config(&view)).unwrap();
+    for number in 0..10_u8 {
+        assert_eq!(client.invoke_with_deadline(vec![number], SOON * 4).unwrap(), [number][..]);
+    }
+    babbler.join().unwrap();
+    drop(mute);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::event::Source;
@@ -17,12 +18,17 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
+use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 
 use super::frame::{FrameError, FrameParser, LENGTH_BYTES};
 use super::handshake::HANDSHAKE_BYTES_MAX;
 use super::tls::{self, TlsIdentity};
 
+/// Silence after which the system asks whether the peer's host is there.
+const PROBE_AFTER: Duration = Duration::from_secs(10);
+/// The pause between two such questions; after about ten without an answer the connection fails.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// What a connection first reserves for reading.
 const INPUT_BYTES_MIN: usize = 4 << 10;
 /// What it may hold undecrypted: several full records, and a fragmented handshake.
@@ -204,6 +210,9 @@ impl Link {
 
     fn new(socket: TcpStream, tls: Tls, limits: LinkLimits) -> Result<Self, LinkError> {
         socket.set_nodelay(true)?;
+        // A host that vanished says nothing: without probes its links would count as live for a quarter of an hour.
+        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
+        SockRef::from(&socket).set_tcp_keepalive(&probes)?;
         Ok(Self {
             socket,
             tls,
