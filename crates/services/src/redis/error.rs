@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::parser::Arguments;
 use crate::kv::Refusal;
-use crate::kv::limits::{KEY_BYTES_MAX, PATTERN_BYTES_MAX};
+use crate::kv::limits::{KEY_BYTES_MAX, OPERATION_KEYS_MAX, PATTERN_BYTES_MAX};
 
 /// Bytes of the arguments that the error for an unknown command repeats.
 const REPEATED_BYTES_MAX: usize = 128;
@@ -46,6 +46,8 @@ pub(super) enum CommandError {
     TooLarge(usize),
     #[error("ERR the transaction is larger than a request of the cluster may be ({0} bytes)")]
     TransactionTooLarge(usize),
+    #[error("ERR too many keys in one command (at most {OPERATION_KEYS_MAX})")]
+    TooManyKeys,
     #[error("ERR too many watched keys")]
     TooManyWatched,
     #[error("ERR Command not allowed inside a transaction")]
@@ -121,6 +123,7 @@ impl CommandError {
             | Self::KeyTooLong
             | Self::PatternTooLong
             | Self::ValueTooLong
+            | Self::TooManyKeys
             | Self::TooManyWatched
             | Self::WrongPassword
             | Self::NoPasswordConfigured

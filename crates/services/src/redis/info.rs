@@ -68,11 +68,7 @@ impl Sections {
                 ),
                 "replication" => "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n".to_owned(),
                 _keyspace => {
-                    let line = if keys == 0 {
-                        String::new()
-                    } else {
-                        format!("db0:keys={keys},expires=0,avg_ttl=0\r\n")
-                    };
+                    let line = if keys == 0 { String::new() } else { format!("db0:keys={keys}\r\n") };
                     format!("# Keyspace\r\n{line}")
                 }
             };

@@ -89,8 +89,8 @@ type Asked<'a> = Result<(Operation<'a>, Rendering), CommandError>;
 
 /// The keys of a command that takes nothing else.
 pub(super) fn keys<'a>(arguments: &Arguments<'a>) -> Result<Vec<&'a [u8]>, CommandError> {
-    if arguments.len() > OPERATION_KEYS_MAX {
-        return Err(CommandError::Syntax);
+    if arguments.from(1).len() > OPERATION_KEYS_MAX {
+        return Err(CommandError::TooManyKeys);
     }
     arguments.from(1).iter().map(checked_key).collect()
 }
@@ -264,7 +264,7 @@ fn pairs<'a>(arguments: &Arguments<'a>, name: &'static str) -> Result<Pairs<'a>,
         return Err(CommandError::Arity(name));
     }
     if arguments.len() / 2 > OPERATION_KEYS_MAX {
-        return Err(CommandError::Syntax);
+        return Err(CommandError::TooManyKeys);
     }
     (1..arguments.len())
         .step_by(2)
