@@ -18,6 +18,9 @@ use thiserror::Error;
 /// The version of the protocol that this code speaks: the first byte of every frame.
 pub const PROTOCOL_VERSION: u8 = 1;
 
+/// What most messages fit in: votes, fetches, statements.
+const SMALL_FRAME_BYTES: usize = 160;
+
 /// A message with an encoding: what fills one frame, its length field left out.
 pub trait Wire: Sized {
     /// Appends the message's bytes to `out`.
@@ -32,7 +35,7 @@ pub trait Wire: Sized {
 
     /// The message's bytes alone.
     fn to_frame(&self) -> Bytes {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(SMALL_FRAME_BYTES);
         self.encode(&mut out);
         Bytes::from(out)
     }

@@ -50,7 +50,8 @@ enum Happening {
     /// A frame arrives.
     Arrive(Flight),
     /// A replica's own machine says something to its core.
-    Own { replica: ReplicaId, life: u32, event: Event },
+    /// Boxed, so that the agenda has little to move.
+    Own { replica: ReplicaId, life: u32, event: Box<Event> },
     /// A replica wants a tick.
     Wake { replica: ReplicaId, life: u32 },
     /// A replica's input has drained.
@@ -161,7 +162,7 @@ impl<'a> World<'a> {
             for &b in &ids {
                 if a != b && self.nodes.contains_key(&a) {
                     let at = self.machines.below(2000);
-                    let event = Event::Connected(b);
+                    let event = Box::new(Event::Connected(b));
                     self.agenda.add(at, Happening::Own { replica: a, life: 0, event });
                 }
             }
@@ -229,7 +230,7 @@ impl<'a> World<'a> {
             Happening::Arrive(flight) => self.arrive(flight),
             Happening::Own { replica, life, event } => {
                 if self.is_living(replica, life) {
-                    return self.own_event(replica, event);
+                    return self.own_event(replica, *event);
                 }
                 Ok(())
             }

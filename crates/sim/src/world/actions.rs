@@ -51,7 +51,7 @@ impl World<'_> {
 
     fn add_own(&mut self, at: Moment, replica: ReplicaId, event: Event) {
         let Some(node) = self.nodes.get(&replica) else { return };
-        self.agenda.add(at, Happening::Own { replica, life: node.life, event });
+        self.agenda.add(at, Happening::Own { replica, life: node.life, event: Box::new(event) });
     }
 
     fn on_sign(&mut self, replica: ReplicaId, statement: Statement) {

@@ -114,7 +114,7 @@ impl World<'_> {
 
     fn add_connection(&mut self, at: u64, replica: ReplicaId, event: Event) {
         if let Some(node) = self.nodes.get(&replica) {
-            self.agenda.add(at, Happening::Own { replica, life: node.life, event });
+            self.agenda.add(at, Happening::Own { replica, life: node.life, event: Box::new(event) });
         }
     }
 
