@@ -21,6 +21,7 @@ use rustls::unbuffered::{
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 
+use super::counters::LinkCounters;
 use super::frame::{FrameError, FrameParser, LENGTH_BYTES};
 use super::handshake::HANDSHAKE_BYTES_MAX;
 use super::tls::{self, TlsIdentity};
@@ -113,38 +114,6 @@ pub enum FlushOutcome {
     Done,
     /// Something: the socket will announce that it takes more.
     Blocked,
-}
-
-/// What went over a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkCounters {
-    /// Bytes read from the socket.
-    pub bytes_in: u64,
-    /// Bytes written to the socket.
-    pub bytes_out: u64,
-    /// Frames received.
-    pub frames_in: u64,
-    /// Frames queued.
-    pub frames_out: u64,
-    /// Reads that brought something.
-    pub reads: u64,
-    /// Writes that took something.
-    pub writes: u64,
-}
-
-impl LinkCounters {
-    /// What both have carried.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        Self {
-            bytes_in: self.bytes_in + other.bytes_in,
-            bytes_out: self.bytes_out + other.bytes_out,
-            frames_in: self.frames_in + other.frames_in,
-            frames_out: self.frames_out + other.frames_out,
-            reads: self.reads + other.reads,
-            writes: self.writes + other.writes,
-        }
-    }
 }
 
 /// A non-blocking, mutually authenticated connection that carries frames.
