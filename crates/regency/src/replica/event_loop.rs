@@ -16,6 +16,7 @@ use regency_protocol::message::{
     Body, Bundle, BundleProof, Message, Outcome, Refusal, Reply, Request, RequestKind, Statement,
 };
 use regency_protocol::replica::Replica as Core;
+use regency_protocol::time::Timestamp;
 use regency_protocol::view::{RequestAuth, View};
 use tracing::{info, warn};
 
@@ -65,6 +66,8 @@ pub(super) struct EventLoop {
     verifier: Verifier,
     routes: Routes,
     clock: Clock,
+    /// The time of the turn: what arrived together happens together.
+    now: Timestamp,
     phases: Phases,
     metrics: Arc<Metrics>,
     quieter: Quieter,
@@ -89,6 +92,7 @@ impl EventLoop {
     /// A loop before its first turn.
     pub(super) fn new(parts: Parts) -> Self {
         let verifier = Verifier::new(parts.view.clone());
+        let mut clock = Clock::start();
         Self {
             identity: parts.identity,
             view: parts.view,
@@ -99,7 +103,8 @@ impl EventLoop {
             validator: parts.validator,
             verifier,
             routes: parts.routes,
-            clock: Clock::start(),
+            now: clock.now(),
+            clock,
             phases: Phases::new(),
             metrics: parts.metrics,
             quieter: Quieter::default(),
@@ -143,6 +148,7 @@ impl EventLoop {
         let checked = self.verifier.checked();
         self.verifier.judge(&mut inbox, &mut verdicts);
         self.metrics.signatures_checked.inc_by(self.verifier.checked() - checked);
+        self.now = self.clock.now();
         let has_input = !inbox.is_empty();
         let lines_changed =
             inbox.iter().any(|inbound| matches!(inbound, Inbound::Connected(_) | Inbound::Disconnected(_)));
@@ -152,8 +158,9 @@ impl EventLoop {
         self.inbox = inbox;
         self.verdicts = verdicts;
         self.carry_out();
-        let now = self.clock.now();
-        let is_due = self.core.next_deadline().is_some_and(|deadline| deadline <= now);
+        // The service may have taken its time.
+        self.now = self.clock.now();
+        let is_due = self.core.next_deadline().is_some_and(|deadline| deadline <= self.now);
         if is_due {
             self.handle(Event::Tick);
         }
@@ -184,8 +191,7 @@ impl EventLoop {
     }
 
     fn handle(&mut self, event: Event) {
-        let now = self.clock.now();
-        self.core.handle(now, event, &mut self.actions);
+        self.core.handle(self.now, event, &mut self.actions);
     }
 
     fn deliver(&mut self, inbound: Inbound, is_genuine: bool) {
