@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::digest::{self, Domain};
-use crate::ids::{ClientId, Digest, Sequence, SessionId, Signature};
+use crate::ids::{ClientId, Digest, PublicKey, Sequence, SessionId, Signature};
 use crate::time::Timestamp;
 
 /// Bytes of a request's canonical form before its payload.
@@ -175,6 +175,8 @@ pub struct RequestPlace {
 /// A client's signature over a bundle of requests, kept with each of them so that it convinces others [REQ-3].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundleProof {
+    /// The client's key: its id is derived from it, so that whoever never met the client can check too [REQ-1].
+    pub key: PublicKey,
     /// The digests of the bundle's requests, in order.
     pub requests: Vec<Digest>,
     /// The client's signature over [`digest::bundle_digest`] of them.
@@ -185,7 +187,8 @@ impl BundleProof {
     /// Bytes that it takes, in a message and about as many in memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.requests.len().saturating_mul(size_of::<Digest>()).saturating_add(size_of::<Signature>())
+        let signed = size_of::<PublicKey>().saturating_add(size_of::<Signature>());
+        self.requests.len().saturating_mul(size_of::<Digest>()).saturating_add(signed)
     }
 }
 

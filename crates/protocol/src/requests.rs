@@ -290,7 +290,7 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Signature;
+    use crate::ids::{PublicKey, Signature};
 
     fn request(client: u8, sequence: u64, payload: &[u8]) -> Arc<Request> {
         let client = ClientId([client; 32]);
@@ -349,7 +349,11 @@ mod tests {
     #[test]
     fn a_proof_counts_for_its_client_as_long_as_it_is_kept() {
         let mut requests = Requests::default();
-        let proof = BundleProof { requests: vec![Digest([1; 32]); 256], signature: Signature([0; 64]) };
+        let proof = BundleProof {
+            key: PublicKey([4; 32]),
+            requests: vec![Digest([1; 32]); 256],
+            signature: Signature([0; 64]),
+        };
         let proof = Some(Arc::new(proof));
         let settings = Settings { client_pending_bytes_max: 10_000, ..Settings::default() };
         let (first, second) = (request(1, 1, b"x"), request(1, 2, b"x"));

@@ -176,7 +176,7 @@ fn vote(batch: &Batch) -> Vote {
 }
 
 fn proof(requests: &[Digest]) -> BundleProof {
-    BundleProof { requests: requests.to_vec(), signature: Signature([3; 64]) }
+    BundleProof { key: PublicKey([4; 32]), requests: requests.to_vec(), signature: Signature([3; 64]) }
 }
 
 fn operation(client: ClientId, session: SessionId, sequence: u64, payload: &[u8]) -> Arc<Request> {

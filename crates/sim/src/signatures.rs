@@ -100,8 +100,8 @@ impl Keyring {
             None => None,
             Some(signature) => {
                 let requests = bundle.requests.iter().map(|request| request.digest()).collect();
-                let proof = BundleProof { requests, signature };
                 let client = bundle.requests.first()?.client();
+                let proof = BundleProof { key: PublicKey(client.0), requests, signature };
                 if !self.verify_proof(client, &proof) {
                     return None;
                 }

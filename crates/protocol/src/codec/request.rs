@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::reader::Reader;
 use super::{DecodeError, put_count};
-use crate::ids::{ClientId, Digest, Sequence, SessionId, Signature};
+use crate::ids::{ClientId, Digest, PublicKey, Sequence, SessionId, Signature};
 use crate::limits::{BUNDLE_REQUESTS_MAX, CLIENT_FRAME_BYTES_MAX};
 use crate::message::{Body, BundleProof, REQUEST_HEADER_BYTES, Request, RequestKind};
 
@@ -41,10 +41,10 @@ const PROOF_NEW: u8 = 1;
 const PROOF_AGAIN: u8 = 2;
 
 /// A proof by its content, whoever holds it.
-type ProofKey<'a> = (Signature, &'a [Digest]);
+type ProofKey<'a> = (PublicKey, Signature, &'a [Digest]);
 
 fn key(proof: &BundleProof) -> ProofKey<'_> {
-    (proof.signature, &proof.requests)
+    (proof.key, proof.signature, &proof.requests)
 }
 
 /// Appends bodies; a proof that covers several of them is written once.
@@ -66,6 +66,7 @@ pub(super) fn put_bodies(out: &mut Vec<u8>, bodies: &[Body]) {
             None => {
                 written.insert(key(proof), next);
                 out.push(PROOF_NEW);
+                out.extend_from_slice(&proof.key.0);
                 put_count(out, proof.requests.len());
                 proof.requests.iter().for_each(|digest| out.extend_from_slice(&digest.0));
                 out.extend_from_slice(&proof.signature.0);
@@ -101,9 +102,10 @@ pub(super) fn take_bodies(
 }
 
 fn take_proof(reader: &mut Reader) -> Result<BundleProof, DecodeError> {
+    let key = PublicKey(reader.array()?);
     let requests = reader.digests("proof requests", BUNDLE_REQUESTS_MAX)?;
     let signature = reader.signature()?;
-    Ok(BundleProof { requests, signature })
+    Ok(BundleProof { key, requests, signature })
 }
 
 /// The proofs of one message, in the order in which they were written.

@@ -8,7 +8,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::{DecodeError, Wire};
-use crate::ids::{ClientId, Digest, InstanceId, Regency, ReplicaId, Sequence, SessionId, Signature, ViewId};
+use crate::ids::{
+    ClientId, Digest, InstanceId, PublicKey, Regency, ReplicaId, Sequence, SessionId, Signature, ViewId,
+};
 use crate::limits::{BUNDLE_REQUESTS_MAX, CLIENT_FRAME_BYTES_MAX, FETCH_MAX};
 use crate::message::{
     Batch, BatchAnswer, Body, Bundle, BundleProof, ChainCertificate, ChainSignature, ClientMessage, Decided,
@@ -48,7 +50,8 @@ fn bodies() -> impl Strategy<Value = Vec<Body>> {
     let bundle =
         (vec(request_of(1), 1..4), signature(), any::<bool>()).prop_map(|(requests, signature, signed)| {
             let digests = requests.iter().map(|request| request.digest()).collect();
-            let proof = signed.then(|| Arc::new(BundleProof { requests: digests, signature }));
+            let proof = signed
+                .then(|| Arc::new(BundleProof { key: PublicKey([4; 32]), requests: digests, signature }));
             requests.into_iter().map(|request| Body { request, proof: proof.clone() }).collect::<Vec<_>>()
         });
     vec(bundle, 0..4).prop_map(|bundles| bundles.concat())
@@ -380,7 +383,11 @@ fn signers_of_a_certificate_are_sorted_and_distinct() {
 
 #[test]
 fn a_proof_covers_its_request() {
-    let proof = BundleProof { requests: vec![request(1).digest()], signature: Signature([5; 64]) };
+    let proof = BundleProof {
+        key: PublicKey([4; 32]),
+        requests: vec![request(1).digest()],
+        signature: Signature([5; 64]),
+    };
     let body = Body { request: request(2), proof: Some(Arc::new(proof)) };
     assert_eq!(refused::<Message>(Message::Bodies(vec![body]).to_frame()), DecodeError::RequestNotInProof);
 }
@@ -389,7 +396,7 @@ fn a_proof_covers_its_request() {
 fn a_bundles_proof_travels_once_and_is_shared_again() {
     let requests = [request(1), request(2), request(3)];
     let digests: Vec<_> = requests.iter().map(|request| request.digest()).collect();
-    let proof = BundleProof { requests: digests, signature: Signature([5; 64]) };
+    let proof = BundleProof { key: PublicKey([4; 32]), requests: digests, signature: Signature([5; 64]) };
     // Equal proofs are one proof, whoever holds them.
     let bodies = requests.map(|request| Body { request, proof: Some(Arc::new(proof.clone())) });
     let frame = Message::Bodies(bodies.to_vec()).to_frame();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use regency_protocol::action::{Action, Misbehaviour, Recipients};
 use regency_protocol::digest::signing_bytes;
 use regency_protocol::event::{ClientRequest, Event, Verified};
-use regency_protocol::ids::ClientId;
+use regency_protocol::ids::{ClientId, PublicKey};
 use regency_protocol::message::{
     Body, Bundle, BundleProof, Message, Outcome, Refusal, Reply, Request, RequestKind, Statement,
 };
@@ -211,13 +211,20 @@ impl EventLoop {
                     self.handle(Event::Message { from, message: Verified::vouch(message) });
                 }
             }
-            Inbound::Client { connection, client, bundle, .. } => {
-                self.on_bundle(connection, client, bundle, is_genuine);
+            Inbound::Client { connection, client, key, bundle } => {
+                self.on_bundle(connection, client, key, bundle, is_genuine);
             }
         }
     }
 
-    fn on_bundle(&mut self, connection: ConnectionId, client: ClientId, bundle: Bundle, is_genuine: bool) {
+    fn on_bundle(
+        &mut self,
+        connection: ConnectionId,
+        client: ClientId,
+        key: PublicKey,
+        bundle: Bundle,
+        is_genuine: bool,
+    ) {
         let Bundle { signature, whole_results, requests } = bundle;
         if !is_genuine {
             self.complain(Fault::BadClientSignature, &format!("client {client} sent a false signature"));
@@ -230,7 +237,7 @@ impl EventLoop {
         let wants_proof = self.view.request_auth() == RequestAuth::Signature;
         let proof = signature.filter(|_| wants_proof).map(|signature| {
             let digests = requests.iter().map(|request| request.digest()).collect();
-            Arc::new(BundleProof { requests: digests, signature })
+            Arc::new(BundleProof { key, requests: digests, signature })
         });
         for request in requests {
             if !self.is_valid(&request) {

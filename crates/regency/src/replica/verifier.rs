@@ -3,21 +3,19 @@
 //! Everything that arrived in one turn is judged together, so that its signatures are verified in one batch. A
 //! bundle that was verified once, on its client's channel or in a peer's message, is not verified again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use regency_protocol::digest::{bundle_digest, signing_bytes};
+use regency_protocol::digest::{bundle_digest, client_id, signing_bytes};
 use regency_protocol::ids::{ClientId, Digest, PublicKey, ReplicaId, Signature};
 use regency_protocol::message::{Body, BundleProof, Message, Statement};
-use regency_protocol::view::{Clients, RequestAuth, View};
+use regency_protocol::view::{RequestAuth, View};
 
 use super::inbound::Inbound;
 use crate::crypto::{self, Signed};
 
 /// Bundles that are remembered as verified, at least; at most twice as many.
 const REMEMBERED_BUNDLES: usize = 8192;
-/// Keys of clients of an open cluster that are remembered.
-const REMEMBERED_KEYS: usize = 65_536;
 
 /// A bundle that was verified: whose, over what, with which signature.
 type Remembered = (ClientId, Digest, Signature);
@@ -28,8 +26,6 @@ pub(super) struct Verifier {
     crypto: crypto::Verifier,
     young: HashSet<Remembered>,
     old: HashSet<Remembered>,
-    /// Keys of an open cluster's clients, learnt from their channels: a body names its client, not its key.
-    keys: HashMap<ClientId, PublicKey>,
     /// The signatures of this turn, and what each belongs to.
     signed: Vec<Signed>,
     owners: Vec<Owner>,
@@ -52,7 +48,6 @@ impl Verifier {
             crypto: crypto::Verifier::new(),
             young: HashSet::new(),
             old: HashSet::new(),
-            keys: HashMap::new(),
             signed: Vec::new(),
             owners: Vec::new(),
             checked: 0,
@@ -64,28 +59,14 @@ impl Verifier {
         self.checked
     }
 
-    /// A client of this key has a channel: its signatures in others' messages can be checked from now on.
-    fn learn(&mut self, client: ClientId, key: PublicKey) {
-        if matches!(self.view.clients(), Clients::Open) {
-            if self.keys.len() >= REMEMBERED_KEYS {
-                // A body whose client is forgotten waits for the client itself, like one without a signature.
-                self.keys.clear();
-            }
-            self.keys.insert(client, key);
-        }
-    }
-
     /// Appends, for each of `inbox` in order, whether all its signatures verify.
-    ///
-    /// Proofs of clients whose key is not known here are taken off: nothing is known about those bodies.
-    pub(super) fn judge(&mut self, inbox: &mut [Inbound], verdicts: &mut Vec<bool>) {
+    pub(super) fn judge(&mut self, inbox: &[Inbound], verdicts: &mut Vec<bool>) {
         verdicts.clear();
         verdicts.resize(inbox.len(), true);
-        for (place, inbound) in inbox.iter_mut().enumerate() {
+        for (place, inbound) in inbox.iter().enumerate() {
             let is_plausible = match inbound {
                 Inbound::Peer { from, message } => self.collect_message(place, *from, message),
-                Inbound::Client { client, key, bundle, .. } => {
-                    self.learn(*client, *key);
+                Inbound::Client { key, bundle, .. } => {
                     // On its own channel a client is authentic anyway [REQ-3].
                     let wants = self.view.request_auth() == RequestAuth::Signature;
                     match (&bundle.signature, bundle.statement()) {
@@ -125,10 +106,10 @@ impl Verifier {
         self.owners = owners;
     }
 
-    fn collect_message(&mut self, place: usize, from: ReplicaId, message: &mut Message) -> bool {
+    fn collect_message(&mut self, place: usize, from: ReplicaId, message: &Message) -> bool {
         match message {
-            Message::Propose(propose) => self.collect_bodies(place, &mut propose.inline),
-            Message::BatchAnswer(answer) => self.collect_bodies(place, &mut answer.bodies),
+            Message::Propose(propose) => self.collect_bodies(place, &propose.inline),
+            Message::BatchAnswer(answer) => self.collect_bodies(place, &answer.bodies),
             Message::Bodies(bodies) => self.collect_bodies(place, bodies),
             Message::ChainSignature(signature) => {
                 let statement = Statement::Chain {
@@ -170,20 +151,16 @@ impl Verifier {
         true
     }
 
-    fn collect_bodies(&mut self, place: usize, bodies: &mut [Body]) -> bool {
+    fn collect_bodies(&mut self, place: usize, bodies: &[Body]) -> bool {
         for body in bodies {
             let Some(proof) = &body.proof else { continue };
             let client = body.request.client();
-            if !proof.requests.contains(&body.request.digest()) {
+            let BundleProof { key, requests, signature } = &**proof;
+            // [REQ-1] The id is the key's: a proof under another key proves nothing about this client.
+            if client_id(key) != client || !requests.contains(&body.request.digest()) {
                 return false;
             }
-            match self.key_of(&client) {
-                Some(key) => {
-                    let BundleProof { requests, signature } = &**proof;
-                    self.collect_bundle(place, key, client, bundle_digest(requests), *signature);
-                }
-                None => body.proof = None,
-            }
+            self.collect_bundle(place, *key, client, bundle_digest(requests), *signature);
         }
         true
     }
@@ -215,13 +192,6 @@ impl Verifier {
         self.owners.push(owner);
     }
 
-    fn key_of(&self, client: &ClientId) -> Option<PublicKey> {
-        match self.view.clients() {
-            Clients::Listed(keys) => keys.get(client).copied(),
-            Clients::Open => self.keys.get(client).copied(),
-        }
-    }
-
     fn remember(&mut self, bundle: Remembered) {
         if self.young.len() >= REMEMBERED_BUNDLES {
             self.old = std::mem::take(&mut self.young);
@@ -234,7 +204,7 @@ impl Verifier {
 mod tests {
     use regency_protocol::ids::{ClusterId, InstanceId, Sequence, SessionId, ViewId};
     use regency_protocol::message::{Bundle, ChainSignature, Request};
-    use regency_protocol::view::{Member, Mode, ViewParts};
+    use regency_protocol::view::{Clients, Member, Mode, ViewParts};
 
     use super::super::connection::ConnectionId;
     use super::*;
@@ -298,7 +268,8 @@ mod tests {
 
     fn bodies(bundle: &Bundle) -> Vec<Body> {
         let requests = bundle.requests.iter().map(|request| request.digest()).collect();
-        let proof = Arc::new(BundleProof { requests, signature: bundle.signature.unwrap() });
+        let proof =
+            Arc::new(BundleProof { key: client().public(), requests, signature: bundle.signature.unwrap() });
         let body = |request: &Arc<Request>| Body { request: request.clone(), proof: Some(proof.clone()) };
         bundle.requests.iter().map(body).collect()
     }
@@ -307,7 +278,7 @@ mod tests {
         Inbound::Peer { from: ReplicaId(2), message }
     }
 
-    fn judge(verifier: &mut Verifier, inbox: &mut [Inbound]) -> Vec<bool> {
+    fn judge(verifier: &mut Verifier, inbox: &[Inbound]) -> Vec<bool> {
         let mut verdicts = Vec::new();
         verifier.judge(inbox, &mut verdicts);
         verdicts
@@ -316,13 +287,13 @@ mod tests {
     #[test]
     fn bad_signatures_are_told_from_good_ones_in_one_turn() {
         let mut verifier = verifier(listed());
-        let mut inbox = [
+        let inbox = [
             from_client(bundle(&client(), 0..3)),
             from_client(bundle(&replica(0), 3..6)),
             from_peer(Message::Bodies(bodies(&bundle(&client(), 6..9)))),
             from_peer(Message::Bodies(bodies(&bundle(&replica(1), 9..12)))),
         ];
-        assert_eq!(judge(&mut verifier, &mut inbox), [true, false, true, false]);
+        assert_eq!(judge(&mut verifier, &inbox), [true, false, true, false]);
         assert_eq!(verifier.checked(), 4, "one signature for each bundle");
     }
 
@@ -330,12 +301,12 @@ mod tests {
     fn a_bundle_is_verified_once() {
         let mut verifier = verifier(listed());
         let good = bundle(&client(), 0..5);
-        assert_eq!(judge(&mut verifier, &mut [from_client(good.clone())]), [true]);
-        assert_eq!(judge(&mut verifier, &mut [from_peer(Message::Bodies(bodies(&good)))]), [true]);
+        assert_eq!(judge(&mut verifier, &[from_client(good.clone())]), [true]);
+        assert_eq!(judge(&mut verifier, &[from_peer(Message::Bodies(bodies(&good)))]), [true]);
         assert_eq!(verifier.checked(), 1);
         let bad = bundle(&replica(0), 0..5);
         for _ in 0..2 {
-            assert_eq!(judge(&mut verifier, &mut [from_client(bad.clone())]), [false], "not remembered");
+            assert_eq!(judge(&mut verifier, &[from_client(bad.clone())]), [false], "not remembered");
         }
         assert_eq!(verifier.checked(), 3);
     }
@@ -345,21 +316,20 @@ mod tests {
         let mut verifier = verifier(listed());
         let mut stolen = bodies(&bundle(&client(), 0..2));
         stolen[0].request = request(77);
-        assert_eq!(judge(&mut verifier, &mut [from_peer(Message::Bodies(stolen))]), [false]);
+        assert_eq!(judge(&mut verifier, &[from_peer(Message::Bodies(stolen))]), [false]);
     }
 
     #[test]
-    fn a_body_of_an_unknown_client_of_an_open_cluster_loses_its_proof() {
+    fn a_body_of_a_client_never_met_is_checked_by_the_key_in_its_proof() {
         let mut verifier = verifier(Clients::Open);
         let sent = bodies(&bundle(&client(), 0..1));
-        let mut inbox = [from_peer(Message::Bodies(sent.clone()))];
-        assert_eq!(judge(&mut verifier, &mut inbox), [true]);
-        let Inbound::Peer { message: Message::Bodies(left), .. } = &inbox[0] else { panic!("bodies") };
-        assert_eq!(left[0].proof, None);
-        assert_eq!(judge(&mut verifier, &mut [from_client(bundle(&client(), 5..6))]), [true]);
-        let mut inbox = [from_peer(Message::Bodies(sent))];
-        assert_eq!(judge(&mut verifier, &mut inbox), [true]);
-        assert_eq!(verifier.checked(), 2);
+        assert_eq!(judge(&mut verifier, &[from_peer(Message::Bodies(sent.clone()))]), [true]);
+        assert_eq!(verifier.checked(), 1);
+        let mut foreign = sent;
+        let proof =
+            BundleProof { key: replica(1).public(), ..(**foreign[0].proof.as_ref().unwrap()).clone() };
+        foreign[0].proof = Some(Arc::new(proof));
+        assert_eq!(judge(&mut verifier, &[from_peer(Message::Bodies(foreign))]), [false]);
     }
 
     #[test]
@@ -372,6 +342,6 @@ mod tests {
             from_peer(Message::ChainSignature(ChainSignature { view, instance, chain, signature }))
         };
         // It comes over the channel of replica 2.
-        assert_eq!(judge(&mut verifier, &mut [by(2), by(3)]), [true, false]);
+        assert_eq!(judge(&mut verifier, &[by(2), by(3)]), [true, false]);
     }
 }

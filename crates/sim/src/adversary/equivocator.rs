@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use regency_protocol::codec::Wire;
 use regency_protocol::event::{ClientRequest, Verified};
-use regency_protocol::ids::{ClientId, Digest, InstanceId, Regency, ReplicaId, Sequence, Signature, ViewId};
+use regency_protocol::ids::{
+    ClientId, Digest, InstanceId, PublicKey, Regency, ReplicaId, Sequence, Signature, ViewId,
+};
 use regency_protocol::message::{
     Batch, Body, BundleProof, Message, Outcome, Propose, ReplicaMessage, Reply, Request, RequestPlace, Vote,
 };
@@ -172,11 +174,11 @@ impl Equivocator {
             0 => None,
             1 => {
                 let requests = vec![request.digest()];
-                Some(BundleProof { requests, signature: Signature([1; 64]) })
+                Some(BundleProof { key: PublicKey([4; 32]), requests, signature: Signature([1; 64]) })
             }
             _ => victim.and_then(|body| body.proof.as_deref()).map(|proof| {
                 let requests = vec![request.digest()];
-                BundleProof { requests, signature: proof.signature }
+                BundleProof { key: PublicKey([4; 32]), requests, signature: proof.signature }
             }),
         };
         Body { request, proof: proof.map(Arc::new) }
