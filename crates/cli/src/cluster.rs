@@ -215,8 +215,9 @@ fn serve(arguments: &Arguments, cluster: &Cluster, children: &mut Children) -> O
     let mut live = None;
     if arguments.no_ui || !Live::is_possible() {
         let redis = arguments.redis.as_ref().map(|address| format!(" redis={address}")).unwrap_or_default();
-        output::line(&format!("ready replicas={n}{redis}"))?;
+        // First what to do then: who waits for the line on stdout may look there at once.
         eprint!("{next}");
+        output::line(&format!("ready replicas={n}{redis}"))?;
     } else {
         live = Some(Live::new(next));
     }

@@ -229,3 +229,76 @@ fn the_floor_is_measured_with_bare_sockets() {
         }
     }
 }
+
+#[test]
+fn a_misspelt_key_of_a_configuration_names_the_right_one() {
+    let scratch = Scratch::new("misspelt");
+    let demo = scratch.path("demo");
+    assert!(regency(&["init", text(&demo)]).status.success());
+    let own = demo.join("replica-1");
+    let file = own.join("replica.toml");
+    fs::write(&file, "id = 1\nlisen = \"127.0.0.1:7001\"\n").unwrap();
+    let (status, line) = refusal(&["replica", text(&own)]);
+    assert_eq!(status, 6);
+    assert!(line.starts_with("E113 ") && line.contains("line 2") && line.contains("\"listen\""), "{line}");
+}
+
+#[test]
+fn a_replica_refuses_a_key_that_others_can_read_and_a_key_of_another() {
+    let scratch = Scratch::new("replica-key");
+    let demo = scratch.path("demo");
+    assert!(regency(&["init", text(&demo)]).status.success());
+    let own = demo.join("replica-2");
+    let key = own.join("key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let (status, line) = refusal(&["replica", text(&own)]);
+    let shown = text(&key);
+    assert_eq!((status, line), (6, format!("E101 key {shown} has mode 0644: run chmod 600 {shown}")));
+    fs::copy(demo.join("replica-3/key"), &key).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let (status, line) = refusal(&["replica", text(&own)]);
+    assert_eq!((status, line.starts_with("E108 ")), (6, true), "{line}");
+}
+
+#[test]
+fn the_status_of_a_cluster_that_does_not_run_has_a_row_for_each_replica() {
+    let scratch = Scratch::new("status");
+    let demo = scratch.path("demo");
+    // Nobody listens on ports this low without being root; if somebody does, it is no replica of this cluster.
+    assert!(regency(&["init", text(&demo), "--base-port", "1"]).status.success());
+    let output = regency(&["status", text(&demo), "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["cluster"].as_str().unwrap().len(), 64);
+    let replicas = status["replicas"].as_array().unwrap();
+    assert_eq!(replicas.len(), 4);
+    for (id, row) in replicas.iter().enumerate() {
+        assert_eq!((row["id"].as_u64(), row["reachable"].as_bool()), (u64::try_from(id).ok(), Some(false)));
+        for field in ["state", "view", "leader", "decided", "chain", "stable_checkpoint", "uptime_seconds"] {
+            assert!(row[field].is_null(), "{field}: {row}");
+        }
+    }
+    assert_eq!(regency(&["status", text(&demo), "--json", "--check"]).status.code(), Some(4));
+}
+
+#[test]
+fn a_cluster_that_exists_does_not_change_by_flags() {
+    let scratch = Scratch::new("contradiction");
+    let demo = scratch.path("demo");
+    assert!(regency(&["init", text(&demo)]).status.success());
+    let (status, line) = refusal(&["cluster", text(&demo), "--no-ui", "--service", "counter"]);
+    assert_eq!((status, line.starts_with("E110 ")), (6, true), "{line}");
+    assert!(line.contains("--service"), "{line}");
+}
+
+#[test]
+fn the_simulator_reports_in_json() {
+    let output = regency(&["sim", "--seeds", "20", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((report["seeds"].as_u64(), &report["failure"]), (Some(20), &serde_json::Value::Null));
+    for field in ["schedules", "events", "seconds", "points_reached", "points_total"] {
+        assert!(report[field].as_f64().unwrap() > 0.0, "{field}: {report}");
+    }
+    assert!(report["points_missing"].is_array());
+}
