@@ -188,7 +188,7 @@ impl Scene {
     /// The bodies that somebody asked for, under Alice's signature.
     pub(crate) fn signed_bodies(&mut self, from: u16, requests: &[&Arc<Request>]) {
         let digests = requests.iter().map(|request| request.digest()).collect();
-        let proof = BundleProof { requests: digests, signature: Signature([5; 64]) };
+        let proof = BundleProof { key: PublicKey([4; 32]), requests: digests, signature: Signature([5; 64]) };
         self.from(from, Message::Bodies(bodies(requests, Some(Arc::new(proof)))));
     }
 
