@@ -40,6 +40,8 @@ points! {
     Partition => "partition",
     /// A partition came and went several times.
     FlappingPartition => "flapping partition",
+    /// A client and some replicas lost sight of each other.
+    ClientCutOff => "client cut off",
     /// A channel broke and came back.
     ConnectionReset => "connection reset",
     /// A follower stood still for a while.

@@ -148,7 +148,7 @@ impl Plan {
             faults.crashes(&byzantine, allowed.leader_crash);
         }
         let faults = faults.sorted();
-        Self {
+        let mut plan = Self {
             seed,
             eager_instances: stream.between(1, settings.window),
             clock_offsets: view.members().iter().map(|member| (member.id, stream.below(SECOND))).collect(),
@@ -161,7 +161,16 @@ impl Plan {
             rogue_acts: if allowed.rogue { 15 } else { 0 },
             view,
             settings,
+        };
+        if allowed.partitions {
+            // From a stream of its own: seeds planned before this was thought of keep their other faults.
+            let mut stream = Stream::new(seed, "client partitions");
+            let mut faults = Faults::new(&plan.view, leader, heal_at, &mut stream);
+            faults.client_partitions(plan.clients.len());
+            plan.faults.extend(faults.sorted());
+            plan.faults.sort_by_key(|(at, _)| *at);
         }
+        plan
     }
 
     /// The replica that leads as long as there is no leader change.

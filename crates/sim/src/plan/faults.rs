@@ -61,6 +61,27 @@ impl<'a> Faults<'a> {
         }
     }
 
+    /// Clients lose replicas from sight, one way or both; some replicas do not even get what they send.
+    pub(super) fn client_partitions(&mut self, clients: usize) {
+        for _ in 0..self.stream.between(1, 2) {
+            let client = Place::Client(self.stream.index(clients));
+            let mut far = self.replicas.clone();
+            self.stream.shuffle(&mut far);
+            far.truncate(1 + self.stream.index(far.len()));
+            let (out, back) = self.stream.pick(&[(true, true), (true, false), (false, true)]);
+            let mut links = Vec::new();
+            for replica in far.into_iter().map(Place::Replica) {
+                if out {
+                    links.push((client, replica));
+                }
+                if back {
+                    links.push((replica, client));
+                }
+            }
+            self.toggle(&links, 1);
+        }
+    }
+
     /// Cuts and joins `links` this many times, between two random moments.
     fn toggle(&mut self, links: &[(Place, Place)], times: u64) {
         let from = self.stream.below(self.heal_at);

@@ -46,6 +46,10 @@ impl World<'_> {
     }
 
     fn note_cut(&mut self, from: Place, to: Place) {
+        let (Place::Replica(_), Place::Replica(_)) = (from, to) else {
+            self.points.insert(Point::ClientCutOff);
+            return;
+        };
         let is_two_way = self.plan.faults.contains(&(self.now, Fault::Cut(to, from)));
         self.points.insert(if is_two_way { Point::Partition } else { Point::OneWayPartition });
         let cuts = self.plan.faults.iter().filter(|(_, fault)| *fault == Fault::Cut(from, to)).count();
