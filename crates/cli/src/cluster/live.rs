@@ -15,8 +15,6 @@ const NEWS_MAX: usize = 5;
 pub(super) struct Live {
     next: String,
     news: VecDeque<String>,
-    /// Lines drawn last, to be drawn over.
-    lines: usize,
 }
 
 impl Live {
@@ -27,7 +25,7 @@ impl Live {
 
     /// Draws nothing yet; `next` will stand below the table.
     pub(super) fn new(next: String) -> Self {
-        Self { next, news: VecDeque::new(), lines: 0 }
+        Self { next, news: VecDeque::new() }
     }
 
     /// Adds a line of news.
@@ -38,7 +36,7 @@ impl Live {
         self.news.push_back(line);
     }
 
-    /// Asks the replicas and draws the table over the last one.
+    /// Asks the replicas and draws the table over what was there.
     pub(super) fn draw(&mut self, cluster: &Cluster) -> Result<(), Failure> {
         let table = Status::ask(cluster).table();
         let mut text = String::new();
@@ -51,10 +49,8 @@ impl Live {
         text.push_str(&self.next);
         text.push_str("Ctrl-C stops everything\n");
         let mut out = std::io::stdout().lock();
-        // Up over the last table, and clear what is below.
-        let up = if self.lines == 0 { String::new() } else { format!("\x1b[{}A\x1b[J", self.lines) };
-        self.lines = text.lines().count();
-        write!(out, "{up}{text}")
+        // From the corner of the screen: how many lines the last table took depends on the terminal's width.
+        write!(out, "\x1b[H\x1b[J{text}")
             .and_then(|()| out.flush())
             .map_err(|error| failure::system("drawing the table", &error))
     }
