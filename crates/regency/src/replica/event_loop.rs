@@ -146,7 +146,7 @@ impl EventLoop {
         self.network.read(&mut inbox);
         let mut verdicts = std::mem::take(&mut self.verdicts);
         let checked = self.verifier.checked();
-        self.verifier.judge(&mut inbox, &mut verdicts);
+        self.verifier.judge(&inbox, &mut verdicts);
         self.metrics.signatures_checked.inc_by(self.verifier.checked() - checked);
         self.now = self.clock.now();
         let has_input = !inbox.is_empty();
