@@ -124,7 +124,7 @@ impl Plan {
     /// What `seed` plans for `scenario`, or for one of its own choice.
     pub(crate) fn new(seed: u64, scenario: Option<Scenario>) -> (Scenario, Self) {
         let mut stream = Stream::new(seed, "plan");
-        let chosen = stream.pick(Scenario::ALL);
+        let chosen = stream.pick(Scenario::SHORT);
         let scenario = scenario.unwrap_or(chosen);
         (scenario, Self::of(seed, scenario, &mut stream))
     }
@@ -157,7 +157,7 @@ impl Plan {
             heal_at,
             byzantine,
             strategy,
-            clients: cluster::clients(heal_at, &settings, stream),
+            clients: cluster::clients(scenario, heal_at, &settings, stream),
             rogue_acts: if allowed.rogue { 15 } else { 0 },
             view,
             settings,
@@ -212,6 +212,9 @@ impl Allowed {
             Scenario::Liars => Self { partitions: stream.percent(20), rogue: stream.percent(20), ..base },
             Scenario::RogueClients => Self { rogue: true, ..base },
             Scenario::Edges => Self { edges: true, ..base },
+            Scenario::Long => {
+                Self { lossy: true, partitions: true, pauses: true, crashes: true, edges: true, ..base }
+            }
             Scenario::CrashOnly => Self { partitions: true, pauses: true, crashes: true, ..base },
             Scenario::Mixed => {
                 Self { lossy: true, partitions: true, pauses: true, crashes: true, rogue: true, ..base }
@@ -255,6 +258,7 @@ fn conspiracy(
         | Scenario::RogueClients
         | Scenario::Edges
         | Scenario::CrashOnly
-        | Scenario::Mixed => (Strategy::None, BTreeSet::new()),
+        | Scenario::Mixed
+        | Scenario::Long => (Strategy::None, BTreeSet::new()),
     }
 }

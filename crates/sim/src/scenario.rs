@@ -31,6 +31,8 @@ pub enum Scenario {
     CrashOnly,
     /// Everything at once.
     Mixed,
+    /// Ten times as many calls under small limits and every benign fault; no seed chooses it by itself.
+    Long,
 }
 
 impl Scenario {
@@ -50,7 +52,11 @@ impl Scenario {
         Self::Edges,
         Self::CrashOnly,
         Self::Mixed,
+        Self::Long,
     ];
+
+    /// Those that seeds choose from.
+    pub(crate) const SHORT: &'static [Self] = Self::ALL.split_at(Self::ALL.len() - 1).0;
 
     /// Its name on the command line.
     #[must_use]
@@ -70,6 +76,7 @@ impl Scenario {
             Self::Edges => "edges",
             Self::CrashOnly => "crash-only",
             Self::Mixed => "mixed",
+            Self::Long => "long",
         }
     }
 
@@ -83,6 +90,12 @@ impl Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_long_schedules_are_never_chosen() {
+        assert!(!Scenario::SHORT.contains(&Scenario::Long));
+        assert_eq!(Scenario::SHORT.len() + 1, Scenario::ALL.len());
+    }
 
     #[test]
     fn names_are_unique_and_found_again() {

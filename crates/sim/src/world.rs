@@ -35,9 +35,9 @@ use crate::rogue::RogueClient;
 use crate::signatures::Keyring;
 use crate::trace::Trace;
 
-/// How long after the healing a schedule may go on, if calls are to be answered.
+/// How long after the healing a schedule may go on while calls are owed an answer.
 const AFTERMATH: Moment = 60_000_000;
-/// How long otherwise.
+/// How long it may go on otherwise.
 const SHORT_AFTERMATH: Moment = 2_000_000;
 /// Events of one schedule, at most: more means that something feeds itself.
 const EVENTS_MAX: u64 = 400_000;
@@ -203,8 +203,7 @@ impl<'a> World<'a> {
     }
 
     fn run_agenda(&mut self) -> Result<(), Violation> {
-        let aftermath = if self.plan.is_live() { AFTERMATH } else { SHORT_AFTERMATH };
-        let end = self.plan.heal_at + aftermath;
+        let end = self.plan.heal_at + AFTERMATH;
         while let Some((at, happening)) = self.agenda.next() {
             if at > end {
                 return Ok(());

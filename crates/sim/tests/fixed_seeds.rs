@@ -13,7 +13,8 @@ macro_rules! scenarios {
         $(
             #[test]
             fn $name() {
-                holds(Scenario::$scenario, 50);
+                let seeds = if Scenario::$scenario == Scenario::Long { 10 } else { 50 };
+                holds(Scenario::$scenario, seeds);
             }
         )*
     };
@@ -33,4 +34,6 @@ scenarios! {
     rogue_clients_harm_only_themselves => RogueClients,
     the_smallest_limits_are_enough => Edges,
     a_crash_only_cluster_survives_crashes => CrashOnly,
+    everything_at_once_is_survived => Mixed,
+    long_runs_under_small_limits_hold => Long,
 }

@@ -12,10 +12,13 @@ use super::{CLIENTS_MAX, ClientPlan, MILLI, SECOND};
 use crate::agenda::Moment;
 use crate::network::Weather;
 use crate::random::Stream;
+use crate::scenario::Scenario;
 use crate::signatures::Keyring;
 
 /// Calls that the honest clients of a schedule make in all.
 const CALLS: usize = 20;
+/// As many in a long one.
+const LONG_CALLS: usize = 200;
 
 /// Sizes to choose from, the usual one more often.
 const BFT_SIZES: [u16; 12] = [4, 4, 4, 4, 4, 4, 4, 5, 6, 7, 10, 13];
@@ -95,9 +98,14 @@ pub(super) fn weather(lossy: bool, stream: &mut Stream) -> Weather {
     }
 }
 
-pub(super) fn clients(heal_at: Moment, settings: &Settings, stream: &mut Stream) -> Vec<ClientPlan> {
+pub(super) fn clients(
+    scenario: Scenario,
+    heal_at: Moment,
+    settings: &Settings,
+    stream: &mut Stream,
+) -> Vec<ClientPlan> {
     let count = usize::try_from(stream.between(1, CLIENTS_MAX as u64)).unwrap_or(1);
-    let calls = CALLS / count;
+    let calls = if scenario == Scenario::Long { LONG_CALLS / count } else { CALLS / count };
     // Calls are spread over the time in which things go wrong.
     let pause_max = (heal_at / calls as u64).max(MILLI);
     let impatient = stream.percent(20);

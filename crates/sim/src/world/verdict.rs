@@ -3,7 +3,7 @@
 use regency_protocol::ids::{InstanceId, ReplicaId};
 use regency_protocol::replica::{ReplicaState, ReplicaStatus};
 
-use super::World;
+use super::{SHORT_AFTERMATH, World};
 use crate::coverage::Point;
 use crate::invariants::{Violation, linearizability, liveness};
 
@@ -11,10 +11,16 @@ use crate::invariants::{Violation, linearizability, liveness};
 const LOOK_EVERY: u64 = 32;
 
 impl World<'_> {
-    /// Whether nothing is left to come about: all calls ended, all healed, everybody at one point.
+    /// Whether nothing is left to come about: all has healed, and all calls ended and everybody is at one point,
+    /// or nobody is owed anything.
     pub(super) fn is_over(&mut self) -> bool {
-        let is_due = self.events.is_multiple_of(LOOK_EVERY);
-        is_due && self.now > self.plan.heal_at && self.are_clients_done() && self.stragglers().is_empty()
+        if !self.events.is_multiple_of(LOOK_EVERY) || self.now <= self.plan.heal_at {
+            return false;
+        }
+        if self.now > self.plan.heal_at + SHORT_AFTERMATH && !self.is_progress_owed() {
+            return true;
+        }
+        self.are_clients_done() && self.stragglers().is_empty()
     }
 
     /// The checks that only the end allows.
