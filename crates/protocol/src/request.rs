@@ -1,5 +1,6 @@
 //! A client's request: its canonical bytes, its digest, and what proves that the client sent it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -21,7 +22,7 @@ pub enum RequestKind {
 }
 
 /// A request as it was received: parsed once, hashed once, shared by all who refer to it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Request {
     client: ClientId,
     session: SessionId,
@@ -158,6 +159,21 @@ impl Request {
     #[must_use]
     pub fn place(&self) -> RequestPlace {
         RequestPlace { client: self.client, session: self.session, sequence: self.sequence }
+    }
+}
+
+impl fmt::Debug for Request {
+    /// What names it; payloads are long, and may be nobody else's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("client", &self.client)
+            .field("session", &self.session)
+            .field("sequence", &self.sequence)
+            .field("floor", &self.floor)
+            .field("kind", &self.kind)
+            .field("bytes", &self.encoded.len())
+            .field("digest", &self.digest)
+            .finish()
     }
 }
 
