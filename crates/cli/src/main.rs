@@ -91,7 +91,7 @@ fn dispatch(command: Command) -> Outcome {
 fn on_parse_error(error: &clap::Error) -> Outcome {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            print!("{}", error.render());
+            output::bytes(&[error.render().to_string().as_bytes()])?;
             Ok(ExitStatus::Done)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
