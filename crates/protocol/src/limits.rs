@@ -102,7 +102,7 @@ impl Default for Settings {
             session_idle: Duration::from_secs(3600),
             open_horizon: Duration::from_secs(600),
             retained_instances: 192,
-            retained_bytes: 32 << 20,
+            retained_bytes: 64 << 20,
             fetch_delay: Duration::from_millis(20),
         }
     }

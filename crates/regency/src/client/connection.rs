@@ -179,6 +179,14 @@ impl Connection {
         }
     }
 
+    /// Notes that the socket has announced its end.
+    pub(super) fn note_ending(&mut self) {
+        match &mut self.state {
+            State::Waiting { .. } | State::Resolving => {}
+            State::Entering { link, .. } | State::Up { link } => link.note_ending(),
+        }
+    }
+
     /// Reads what the socket has; appends the frames after the handshake to `frames`.
     pub(super) fn on_ready(
         &mut self,

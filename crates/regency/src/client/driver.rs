@@ -278,6 +278,9 @@ impl Driver {
             self.core.now = self.core.clock.now();
             let unread = std::mem::take(&mut self.core.unread);
             let mut is_woken = false;
+            for event in events.iter().filter(|event| event.is_read_closed() || event.is_error()) {
+                self.core.note_ending(event.token());
+            }
             for token in events.iter().map(|event| event.token()).chain(unread) {
                 if token == WAKER {
                     is_woken = true;
@@ -338,6 +341,14 @@ impl Core {
     /// Where a session's connections are: there is one group for all, or one for each.
     fn group_of(&self, session: usize) -> usize {
         if self.groups.len() == 1 { 0 } else { session }
+    }
+
+    /// The socket of `token` has announced its end; the waker has none.
+    fn note_ending(&mut self, token: Token) {
+        let (group, position) = (token.0 / self.view.n(), token.0 % self.view.n());
+        if let Some(group) = self.groups.get_mut(group) {
+            group.connections[position].note_ending();
+        }
     }
 
     fn on_socket<A: App>(&mut self, app: &mut A, token: Token) {

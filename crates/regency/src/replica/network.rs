@@ -190,6 +190,9 @@ impl Network {
                 Token(token) => {
                     let slot = token - FIRST_CONNECTION;
                     let Some(connection) = self.connections.get_mut(slot) else { continue };
+                    if event.is_read_closed() || event.is_error() {
+                        connection.link.note_ending();
+                    }
                     if (event.is_readable() || event.is_read_closed() || event.is_error())
                         && !connection.is_readable
                     {

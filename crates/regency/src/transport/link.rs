@@ -134,6 +134,8 @@ pub struct Link {
     output_end: usize,
     limits: LinkLimits,
     peer: Option<PublicKey>,
+    /// Whether the socket has announced its end: then reading goes on until it comes.
+    is_ending: bool,
     /// After an error nothing moves any more.
     has_ended: bool,
     counters: LinkCounters,
@@ -196,6 +198,7 @@ impl Link {
             output_end: 0,
             limits,
             peer: None,
+            is_ending: false,
             has_ended: false,
             counters: LinkCounters::default(),
         })
@@ -261,19 +264,26 @@ impl Link {
         let mut taken = 0;
         while taken < budget {
             self.make_room_for_input()?;
-            match self.socket.read(&mut self.input[self.input_end..]) {
+            let room = self.input.len() - self.input_end;
+            let is_emptied = match self.socket.read(&mut self.input[self.input_end..]) {
                 Ok(0) => return Err(LinkError::Closed),
                 Ok(count) => {
                     self.input_end += count;
                     taken += count;
                     self.counters.bytes_in += count as u64;
                     self.counters.reads += 1;
+                    // A read that did not fill its room has emptied the socket, and what comes next is announced
+                    // anew: the read that would find nothing is saved.
+                    count < room && !self.is_ending
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ReadOutcome::Drained),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
-            }
+            };
             self.advance(frames, 0)?;
+            if is_emptied {
+                return Ok(ReadOutcome::Drained);
+            }
         }
         Ok(ReadOutcome::More)
     }
@@ -293,6 +303,11 @@ impl Link {
             return Err(LinkError::Tls(rustls::Error::General("a record that never ends".into())));
         }
         Ok(())
+    }
+
+    /// Notes that the socket has announced its end or an error: the next [`Link::read`] goes on until it meets it.
+    pub fn note_ending(&mut self) {
+        self.is_ending = true;
     }
 
     /// Takes a frame to be sent with the next [`Link::flush`].

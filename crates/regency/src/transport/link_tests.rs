@@ -59,8 +59,12 @@ impl Pair {
         let mut events = Events::with_capacity(8);
         self.poll.poll(&mut events, Some(PATIENCE)).unwrap();
         assert!(!events.is_empty(), "nothing happens any more");
-        for number in events.iter().map(|event| event.token().0) {
+        for event in &events {
+            let number = event.token().0;
             let (link, received) = (&mut self.links[number], &mut self.received[number]);
+            if event.is_read_closed() || event.is_error() {
+                link.note_ending();
+            }
             while link.read(100_000, received).map_err(|error| (number, error))? == ReadOutcome::More {}
             link.flush().map_err(|error| (number, error))?;
         }
@@ -202,6 +206,9 @@ fn end_of_raw(bytes: &[u8], slow: bool) -> LinkError {
         let mut events = Events::with_capacity(8);
         poll.poll(&mut events, Some(PATIENCE)).unwrap();
         assert!(!events.is_empty(), "nothing happens any more");
+        if events.iter().any(|event| event.is_read_closed() || event.is_error()) {
+            link.note_ending();
+        }
         match link.read(100_000, &mut frames) {
             Ok(_) => assert!(link.input.len() <= INPUT_BYTES_MAX),
             Err(error) => break error,
