@@ -107,8 +107,10 @@ impl Session {
         let channel = self.channels.get_mut(&replica).unwrap();
         loop {
             let frame = channel.receive(PATIENCE).expect("a reply");
+            // By session too: the late answer to an OPEN carries its nonce where others carry their sequence.
+            let place = (self.id, Sequence(sequence));
             let mut of_request =
-                replies(&frame).into_iter().filter(|reply| reply.sequence == Sequence(sequence));
+                replies(&frame).into_iter().filter(|reply| (reply.session, reply.sequence) == place);
             if let Some(reply) = of_request.next() {
                 return reply.outcome;
             }
