@@ -29,7 +29,7 @@ pub const FETCH_ANSWER_BYTES_PER_PERIOD_MAX: usize = 16 << 20;
 /// Bytes of requests and proofs in one answer that is made of bodies.
 pub const FETCH_ANSWER_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX / 4 * 3;
 /// Results up to this size are sent whole by every replica.
-pub const WHOLE_RESULT_BYTES_MAX: usize = 256;
+pub const WHOLE_RESULT_BYTES_MAX: usize = 4 << 10;
 /// Requests for sessions that are not open here yet, kept until they are [REQ-6].
 pub const EARLY_REQUESTS_MAX: usize = 4096;
 
