@@ -118,7 +118,7 @@ pub(super) fn clients(
             in_flight: usize::try_from(stream.between(1, in_flight_max)).unwrap_or(1),
             pause_max: if long_pause { 15 * SECOND } else { pause_max },
             patience: if impatient { 300 * MILLI } else { 60 * SECOND },
-            result_bytes: stream.pick(&[0, 0, 0, 300, 1000]),
+            result_bytes: stream.pick(&[0, 0, 0, 300, 5000]),
         })
         .collect()
 }
