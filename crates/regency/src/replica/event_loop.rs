@@ -78,6 +78,8 @@ pub(super) struct EventLoop {
     verdicts: Vec<bool>,
     actions: Vec<Action>,
     to_sign: Vec<Statement>,
+    /// Whether the core has been told that there is nothing else, since it was last told something.
+    is_settled: bool,
     told: Option<Readiness>,
 }
 
@@ -115,6 +117,7 @@ impl EventLoop {
             verdicts: Vec::new(),
             actions: Vec::new(),
             to_sign: Vec::new(),
+            is_settled: true,
             told: None,
         }
     }
@@ -149,7 +152,6 @@ impl EventLoop {
         self.verifier.judge(&inbox, &mut verdicts);
         self.metrics.signatures_checked.inc_by(self.verifier.checked() - checked);
         self.now = self.clock.now();
-        let has_input = !inbox.is_empty();
         let lines_changed =
             inbox.iter().any(|inbound| matches!(inbound, Inbound::Connected(_) | Inbound::Disconnected(_)));
         for (inbound, is_genuine) in inbox.drain(..).zip(verdicts.drain(..)) {
@@ -164,10 +166,7 @@ impl EventLoop {
         if is_due {
             self.handle(Event::Tick);
         }
-        if has_input || is_due {
-            self.handle(Event::InputDrained);
-        }
-        self.carry_out();
+        self.settle();
         self.network.flush();
         self.sign();
         if lines_changed || is_due {
@@ -187,10 +186,20 @@ impl EventLoop {
         }
         self.to_sign = statements;
         self.carry_out();
+        self.settle();
         self.network.flush();
     }
 
+    /// Lets the core propose after whatever it was told, results and signatures included: they may make room.
+    fn settle(&mut self) {
+        while !self.is_settled {
+            self.handle(Event::InputDrained);
+            self.carry_out();
+        }
+    }
+
     fn handle(&mut self, event: Event) {
+        self.is_settled = matches!(event, Event::InputDrained);
         self.core.handle(self.now, event, &mut self.actions);
     }
 
