@@ -194,6 +194,8 @@ impl Measure {
     fn fail(&mut self, io: &mut Io<'_>, failure: impl Into<MeasureError>) {
         self.phase = Phase::Over;
         self.failure.get_or_insert(failure.into());
+        // Whoever watches the replicas waits for no more than this.
+        let _ = self.marks.try_send(Mark::End);
         io.stop();
     }
 

@@ -31,6 +31,8 @@ use crate::transport::{Hello, LinkCounters, Role, TlsIdentity};
 const EVENTS_PER_TURN: usize = 1024;
 /// The waker's token; connections count from 0.
 const WAKER: Token = Token(usize::MAX);
+/// How long an ending loop waits for the calls under way: one that reached some replicas only would burden them.
+const DRAIN_LONGEST: Duration = Duration::from_secs(1);
 /// The longest sleep of the loop.
 const SLEEP_LONGEST: Duration = Duration::from_secs(60);
 
@@ -116,7 +118,7 @@ impl Io<'_> {
         self.core.timer_at = at;
     }
 
-    /// Ends the loop after this turn.
+    /// Ends the loop once the calls under way have ended, or after a second; no more can begin.
     pub fn stop(&mut self) {
         self.core.is_stopping = true;
     }
@@ -268,8 +270,17 @@ impl Driver {
     pub fn run<A: App>(mut self, mut app: A) -> Result<A, ClientError> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         app.on_start(&mut Io { core: &mut self.core });
-        while !self.core.is_stopping {
-            let sleep = self.core.sleep();
+        let mut drain_until = None;
+        loop {
+            let mut sleep = self.core.sleep();
+            if self.core.is_stopping {
+                let now = self.core.clock.now();
+                let until = *drain_until.get_or_insert(now.plus(DRAIN_LONGEST));
+                if now >= until || self.core.is_drained() {
+                    break;
+                }
+                sleep = sleep.min(until.since(now));
+            }
             match self.poll.poll(&mut events, Some(sleep)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
@@ -307,6 +318,12 @@ impl Driver {
 }
 
 impl Core {
+    /// Whether no call is under way, or none could end any more.
+    fn is_drained(&self) -> bool {
+        let has_links = self.groups.iter().flat_map(|group| &group.connections).any(Connection::is_up);
+        !has_links || self.sessions.iter().all(|session| session.outstanding() == 0)
+    }
+
     fn sleep(&self) -> Duration {
         if !self.unread.is_empty() {
             return Duration::ZERO;
