@@ -27,7 +27,7 @@ impl Replica {
         vote: Vote,
         actions: &mut Vec<Action>,
     ) {
-        if self.admits_vote(now, from, vote, actions) {
+        if self.admits_vote(from, vote, actions) {
             let counted = self.window.open(vote.instance, now).writes.add(from, vote.digest);
             self.on_counted(now, from, vote.instance, counted, actions);
         }
@@ -40,7 +40,7 @@ impl Replica {
         vote: Vote,
         actions: &mut Vec<Action>,
     ) {
-        if self.admits_vote(now, from, vote, actions) {
+        if self.admits_vote(from, vote, actions) {
             let counted = self.window.open(vote.instance, now).accepts.add(from, vote.digest);
             self.on_counted(now, from, vote.instance, counted, actions);
         }
@@ -83,7 +83,7 @@ impl Replica {
         }
     }
 
-    fn admits_vote(&self, _now: Timestamp, from: ReplicaId, vote: Vote, actions: &mut Vec<Action>) -> bool {
+    fn admits_vote(&self, from: ReplicaId, vote: Vote, actions: &mut Vec<Action>) -> bool {
         if vote.view != self.view.id() {
             report(from, Reason::WrongView, actions);
             return false;
