@@ -149,6 +149,26 @@ reasons! {
     SessionExpired => "session_expired",
     /// A client with more pending than it may have.
     ClientBusy => "client_busy",
+    /// A STOPDATA that no correct replica sends, or in another's name.
+    BadStopData => "bad_stop_data",
+    /// A SYNC that does not begin its regency.
+    BadSync => "bad_sync",
+    /// A second, different SYNC of one leader.
+    SecondSync => "second_sync",
+    /// A SYNC whose leader selected otherwise than its statements say.
+    WrongSelection => "wrong_selection",
+    /// A PROPOSE for an instance that the regency's SYNC has proposed.
+    BelowSync => "below_sync",
+    /// More forwarded requests than a peer may send.
+    ForwardTooMuch => "forward_too_much",
+    /// A forwarded request that no correct replica forwards.
+    BadForward => "bad_forward",
+    /// ANNOUNCE or LACK where requests are signed: there is no use for them.
+    UnexpectedAnnounce => "unexpected_announce",
+    /// A client whose requests reach some replicas only [REQ-3].
+    ClientSuspect => "client_suspect",
+    /// A leader that proposes much later than it could.
+    SlowLeader => "slow_leader",
     /// An OPEN outside its time.
     OpenExpired => "open_expired",
 }

@@ -6,6 +6,7 @@
 //! that are left before anything is allocated for it. What is hashed or signed is hashed as received.
 
 mod client;
+mod leader_change;
 mod peer;
 mod reader;
 mod request;
@@ -13,6 +14,7 @@ mod request;
 mod tests;
 
 use bytes::Bytes;
+pub(crate) use leader_change::{stop_data_content, sync_content};
 use thiserror::Error;
 
 /// The version of the protocol that this code speaks: the first byte of every frame.

@@ -3,8 +3,9 @@
 //! Every kind of thing that is hashed has a key of its own, so that the digest of one kind never passes for
 //! another's. What is signed begins with a purpose label and the cluster, so that nothing replays elsewhere.
 
-use crate::ids::{ClientId, ClusterId, Digest, InstanceId, PublicKey, ViewId};
+use crate::ids::{ClientId, ClusterId, Digest, InstanceId, PublicKey, Regency, ViewId};
 use crate::message::Statement;
+use crate::mutants::{Mutant, is_active};
 
 /// What a digest is of; each has its own key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub enum Domain {
     Cluster,
     /// Randomness that is handed to the service.
     Randomness,
+    /// Base and claims of a STOPDATA.
+    StopData,
+    /// Set and results of a SYNC.
+    Sync,
 }
 
 impl Domain {
@@ -38,6 +43,8 @@ impl Domain {
             Self::Client => b"regency 1 client................",
             Self::Cluster => b"regency 1 cluster...............",
             Self::Randomness => b"regency 1 randomness............",
+            Self::StopData => b"regency 1 stopdata..............",
+            Self::Sync => b"regency 1 sync..................",
         }
     }
 }
@@ -104,8 +111,23 @@ pub fn signing_bytes(cluster: &ClusterId, statement: &Statement) -> Vec<u8> {
         Statement::Chain { view, instance, chain } => {
             out.extend_from_slice(b"regency 1 sign chain............");
             out.extend_from_slice(&cluster.0);
-            push_position(&mut out, *view, *instance);
+            let instance = if is_active(Mutant::CertificateUnbound) { InstanceId(0) } else { *instance };
+            out.extend_from_slice(&view.0.to_le_bytes());
+            out.extend_from_slice(&instance.0.to_le_bytes());
             out.extend_from_slice(&chain.0);
+        }
+        Statement::StopData { view, regency, content } => {
+            out.extend_from_slice(b"regency 1 sign stopdata.........");
+            out.extend_from_slice(&cluster.0);
+            let regency = if is_active(Mutant::RegencyUnsigned) { Regency(0) } else { *regency };
+            push_regency(&mut out, *view, regency);
+            out.extend_from_slice(&content.0);
+        }
+        Statement::Sync { view, regency, content } => {
+            out.extend_from_slice(b"regency 1 sign sync.............");
+            out.extend_from_slice(&cluster.0);
+            push_regency(&mut out, *view, *regency);
+            out.extend_from_slice(&content.0);
         }
         Statement::Bundle { client, requests } => {
             out.extend_from_slice(b"regency 1 sign bundle...........");
@@ -117,9 +139,9 @@ pub fn signing_bytes(cluster: &ClusterId, statement: &Statement) -> Vec<u8> {
     out
 }
 
-fn push_position(out: &mut Vec<u8>, view: ViewId, instance: InstanceId) {
+fn push_regency(out: &mut Vec<u8>, view: ViewId, regency: Regency) {
     out.extend_from_slice(&view.0.to_le_bytes());
-    out.extend_from_slice(&instance.0.to_le_bytes());
+    out.extend_from_slice(&regency.0.to_le_bytes());
 }
 
 /// What a client's signature over a bundle covers: the digests of its requests in order [REQ-3].

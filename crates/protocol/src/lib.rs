@@ -18,6 +18,7 @@
 )]
 
 pub mod action;
+mod announcements;
 mod chain;
 pub mod client;
 pub mod codec;
@@ -25,6 +26,7 @@ mod decided;
 pub mod digest;
 pub mod event;
 pub mod ids;
+pub mod leader_change;
 pub mod limits;
 mod links;
 pub mod message;

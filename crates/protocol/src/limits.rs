@@ -14,6 +14,20 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = 2 << 20;
 pub const BATCH_REQUESTS_LIMIT: usize = u16::MAX as usize;
 /// Instances in flight, whatever the settings say: three windows are kept in memory.
 pub const WINDOW_LIMIT: u64 = 4096;
+/// Instances above the certificate that may be voted on, whatever the settings say: a STOPDATA states them all.
+pub const SPAN_LIMIT: u64 = 4 * WINDOW_LIMIT;
+/// Digests in one write set: the oldest go first, which may cost a leader change time, never safety.
+pub const WRITE_SET_MAX: usize = 64;
+/// Bytes of a STOPDATA or SYNC, which travel in pieces.
+pub const LONG_MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Requests forwarded at a time because the leader seems to lack them [STOP-1].
+pub const FORWARD_MAX: usize = 64;
+/// Requests that one peer may forward within one `status_period`.
+pub const FORWARDS_PER_PERIOD_MAX: usize = 4 * FORWARD_MAX;
+/// Digests in one ANNOUNCE or LACK.
+pub const ANNOUNCE_MAX: usize = 4096;
+/// Announcements that are remembered of one peer.
+pub const ANNOUNCED_PER_PEER_MAX: usize = 1 << 16;
 /// Requests in one bundle of a client.
 pub const BUNDLE_REQUESTS_MAX: usize = 256;
 /// Replies in one frame to a client.
@@ -78,6 +92,14 @@ pub struct Settings {
     pub retained_bytes: usize,
     /// How long a missing body is waited for before it is fetched [PROPOSE-2].
     pub fetch_delay: Duration,
+    /// The request timer expires after no less than this, however fast rounds are [STOP-1].
+    pub request_timeout_min: Duration,
+    /// The request timer expires after no more than this, however often it has doubled.
+    pub request_timeout_max: Duration,
+    /// A leader may let a request wait this long for its proposal, however fast rounds are.
+    pub proposal_delay_min: Duration,
+    /// How long a client stays suspect [REQ-3].
+    pub standing_period: Duration,
 }
 
 impl Default for Settings {
@@ -104,6 +126,10 @@ impl Default for Settings {
             retained_instances: 192,
             retained_bytes: 64 << 20,
             fetch_delay: Duration::from_millis(20),
+            request_timeout_min: Duration::from_millis(250),
+            request_timeout_max: Duration::from_secs(20),
+            proposal_delay_min: Duration::from_millis(20),
+            standing_period: Duration::from_secs(60),
         }
     }
 }
@@ -147,12 +173,34 @@ impl Settings {
             ("chain_period", self.chain_period),
             ("status_period", self.status_period),
             ("fetch_delay", self.fetch_delay),
+            ("proposal_delay_min", self.proposal_delay_min),
+            ("standing_period", self.standing_period),
         ] {
             at_least(key, micros(period), 1_000, "a timer that is always due stops everything, in µs")?;
         }
         at_least("chain_interval", self.chain_interval.into(), 1, "one instance")?;
         let span_least = u128::from(self.chain_interval) + 2 * u128::from(self.window);
         at_least("span", self.span.into(), span_least, "chain_interval + 2 * window")?;
+        if self.span > SPAN_LIMIT {
+            return Err(SettingsError {
+                key: "span",
+                value: self.span.to_string(),
+                rule: format!("it must be at most {SPAN_LIMIT}"),
+            });
+        }
+        let timeout_least = micros(self.status_period).saturating_mul(2).saturating_add(1);
+        at_least(
+            "request_timeout_min",
+            micros(self.request_timeout_min),
+            timeout_least,
+            "more than 2 * status_period, in µs",
+        )?;
+        at_least(
+            "request_timeout_max",
+            micros(self.request_timeout_max),
+            micros(self.request_timeout_min),
+            "request_timeout_min, in µs",
+        )?;
         let retained_least = u128::from(self.span) + 2 * u128::from(self.window);
         at_least("retained_instances", self.retained_instances.into(), retained_least, "span + 2 * window")?;
         at_least("batch_requests_max", self.batch_requests_max as u128, 1, "one request")?;

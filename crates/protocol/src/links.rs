@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{InstanceId, ReplicaId};
-use crate::limits::{FETCH_ANSWER_BYTES_PER_PERIOD_MAX, FETCH_ANSWERS_PER_PERIOD_MAX};
+use crate::limits::{
+    FETCH_ANSWER_BYTES_PER_PERIOD_MAX, FETCH_ANSWERS_PER_PERIOD_MAX, FORWARDS_PER_PERIOD_MAX,
+};
 use crate::message::Status;
 use crate::time::Timestamp;
 use crate::view::View;
@@ -25,6 +27,8 @@ struct Peer {
     answers: usize,
     /// Bytes sent to it as answers since then.
     answer_bytes: usize,
+    /// Requests that it has forwarded since then.
+    forwards: usize,
 }
 
 impl Links {
@@ -38,6 +42,18 @@ impl Links {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.is_connected = is_connected;
         }
+    }
+
+    /// Whether there is a channel to `peer`.
+    pub(crate) fn is_connected(&self, peer: ReplicaId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.is_connected)
+    }
+
+    /// Whether a peer with a channel has not come as far in regencies as `own`.
+    pub(crate) fn has_regency_below(&self, own: &Status) -> bool {
+        let place = |status: &Status| (status.regency, status.is_live);
+        let mut connected = self.peers.values().filter(|peer| peer.is_connected);
+        connected.any(|peer| peer.status.as_ref().is_some_and(|status| place(status) < place(own)))
     }
 
     /// How many peers there is a channel to.
@@ -86,17 +102,25 @@ impl Links {
         }
     }
 
-    /// Begins a new period of answers.
+    /// Counts what `peer` forwards; false if it has had its share of this period.
+    pub(crate) fn may_forward(&mut self, peer: ReplicaId, requests: usize) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        peer.forwards = peer.forwards.saturating_add(requests);
+        peer.forwards <= FORWARDS_PER_PERIOD_MAX
+    }
+
+    /// Begins a new period of answers and forwards.
     pub(crate) fn renew_answers(&mut self) {
         for peer in self.peers.values_mut() {
             peer.answers = 0;
             peer.answer_bytes = 0;
+            peer.forwards = 0;
         }
     }
 
     /// Whether any peer used up part of its answers.
     pub(crate) fn has_answered(&self) -> bool {
-        self.peers.values().any(|peer| peer.answers > 0)
+        self.peers.values().any(|peer| peer.answers > 0 || peer.forwards > 0)
     }
 
     /// Peers that say they are above `prefix`.

@@ -1,6 +1,7 @@
 //! Everything that travels: between replicas ([`Message`]) and between clients and replicas
 //! ([`ClientMessage`], [`ReplicaMessage`]). The bytes are the codec's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,12 @@ use bytes::Bytes;
 
 use crate::digest::{self, Domain, Hasher};
 use crate::ids::{ClientId, Digest, InstanceId, Regency, ReplicaId, Sequence, SessionId, Signature, ViewId};
+pub use crate::leader_change::stop_data::{Claim, Lock, SignedStopData, StopData};
+pub use crate::leader_change::sync::Sync;
+use crate::mutants::{Mutant, is_active};
 pub use crate::request::{Body, BundleProof, REQUEST_HEADER_BYTES, Request, RequestKind, RequestPlace};
 use crate::time::Timestamp;
+use crate::view::View;
 
 /// A message from one replica to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +41,109 @@ pub enum Message {
     ChainSignature(ChainSignature),
     /// Enough of them.
     ChainCertificate(ChainCertificate),
+    /// The wish to leave a leader [STOP-1].
+    Stop(Stop),
+    /// What the sender voted for, for the next leader [STOPDATA-1].
+    StopData(SignedStopData),
+    /// The beginning of a regency [SYNC-1].
+    Sync(Arc<Sync>),
+    /// Requests that the leader may lack, with whatever proofs there are [STOP-1].
+    Forward(Vec<Body>),
+    /// The sender holds these requests as authentic [REQ-3].
+    Announce(Vec<Digest>),
+    /// The sender lacks proof that clients sent these proposed requests [REQ-3].
+    Lack(Vec<Digest>),
+}
+
+impl Message {
+    /// The request bodies in it: the shell verifies their proofs.
+    #[must_use]
+    pub fn bodies(&self) -> &[Body] {
+        match self {
+            Self::Propose(propose) => &propose.inline,
+            Self::BatchAnswer(answer) => &answer.bodies,
+            Self::Bodies(bodies) | Self::Forward(bodies) => bodies,
+            Self::Write(_)
+            | Self::Accept(_)
+            | Self::Decided(_)
+            | Self::FetchBatch(_)
+            | Self::FetchBodies(_)
+            | Self::Status(_)
+            | Self::ChainSignature(_)
+            | Self::ChainCertificate(_)
+            | Self::Stop(_)
+            | Self::StopData(_)
+            | Self::Sync(_)
+            | Self::Announce(_)
+            | Self::Lack(_) => &[],
+        }
+    }
+
+    /// The signatures of members in it, each once: all of them must verify before the core may see a message
+    /// that came over the channel of `from`.
+    #[must_use]
+    pub fn member_signatures(&self, from: ReplicaId, view: &View) -> BTreeSet<MemberSignature> {
+        let mut signatures = BTreeSet::new();
+        match self {
+            Self::ChainSignature(signed) => {
+                let ChainSignature { view, instance, chain, signature } = *signed;
+                let statement = Statement::Chain { view, instance, chain };
+                signatures.insert(MemberSignature { signer: from, statement, signature });
+            }
+            Self::ChainCertificate(certificate) => signatures.extend(certificate.member_signatures()),
+            Self::StopData(stated) => add_stop_data(stated, &mut signatures),
+            Self::Sync(sync) => {
+                let signer = view.leader_of(sync.regency);
+                let (statement, signature) = (sync.statement(), sync.signature);
+                signatures.insert(MemberSignature { signer, statement, signature });
+                sync.set.iter().for_each(|stated| add_stop_data(stated, &mut signatures));
+            }
+            Self::Propose(_)
+            | Self::Write(_)
+            | Self::Accept(_)
+            | Self::Decided(_)
+            | Self::FetchBatch(_)
+            | Self::BatchAnswer(_)
+            | Self::FetchBodies(_)
+            | Self::Bodies(_)
+            | Self::Status(_)
+            | Self::Stop(_)
+            | Self::Forward(_)
+            | Self::Announce(_)
+            | Self::Lack(_) => {}
+        }
+        signatures
+    }
+}
+
+fn add_stop_data(stated: &SignedStopData, signatures: &mut BTreeSet<MemberSignature>) {
+    if !is_active(Mutant::StopDataUnsigned) {
+        let SignedStopData { sender, signature, .. } = *stated;
+        signatures.insert(MemberSignature { signer: sender, statement: stated.data.statement(), signature });
+    }
+    if let Some(base) = &stated.data.base {
+        signatures.extend(base.member_signatures());
+    }
+}
+
+/// A signature that a message carries, with what it is said to be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberSignature {
+    /// Whose key it is to be checked with.
+    pub signer: ReplicaId,
+    /// What it covers.
+    pub statement: Statement,
+    /// The signature.
+    pub signature: Signature,
+}
+
+/// STOP: the sender wants every regency below this one to end. It is not signed and convinces nobody alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// The view.
+    pub view: ViewId,
+    /// The regency to begin.
+    pub regency: Regency,
 }
 
 /// PROPOSE: a batch by digests, with the bodies that backups may lack.
@@ -135,6 +243,8 @@ pub struct Status {
     pub view: ViewId,
     /// Its regency.
     pub regency: Regency,
+    /// Whether that has begun there: its SYNC has come, or it is the first.
+    pub is_live: bool,
     /// Its decided prefix.
     pub decided: InstanceId,
     /// The lowest decided instance whose batch it can still send.
@@ -169,6 +279,20 @@ pub struct ChainCertificate {
     pub signatures: Vec<(ReplicaId, Signature)>,
 }
 
+impl ChainCertificate {
+    /// Its signatures, one by one.
+    fn member_signatures(&self) -> impl Iterator<Item = MemberSignature> + '_ {
+        let Self { view, instance, chain, .. } = *self;
+        let statement = Statement::Chain { view, instance, chain };
+        let signatures = self.signatures.iter();
+        signatures.map(move |(signer, signature)| MemberSignature {
+            signer: *signer,
+            statement,
+            signature: *signature,
+        })
+    }
+}
+
 /// What signatures are made over; the bytes are [`digest::signing_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Statement {
@@ -180,6 +304,24 @@ pub enum Statement {
         instance: InstanceId,
         /// The chain at the instance.
         chain: Digest,
+    },
+    /// A replica's, over what it voted for until a regency begins [STOPDATA-1].
+    StopData {
+        /// The view.
+        view: ViewId,
+        /// The regency.
+        regency: Regency,
+        /// The digest of base and claims.
+        content: Digest,
+    },
+    /// A leader's, over the beginning of its regency [SYNC-1].
+    Sync {
+        /// The view.
+        view: ViewId,
+        /// The regency.
+        regency: Regency,
+        /// The digest of the set and what follows from it.
+        content: Digest,
     },
     /// A client's, over a bundle of its requests.
     Bundle {

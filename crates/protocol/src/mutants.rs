@@ -2,50 +2,96 @@
 //!
 //! Without the feature `mutants` nothing of it exists: [`is_active`] is `false` at compile time.
 
-/// One rule broken on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mutant {
-    /// `quorum` is one too small.
-    QuorumTooSmall,
-    /// `quorum` is `2f+1`, whatever `n` is: unsafe at n = 5.
-    QuorumTwoFPlusOne,
-    /// Votes are counted per message, not per replica.
-    VotesPerMessage,
-    /// A digest is decided, and skipped in execution, although its batch is not at hand.
-    DecideWithoutBody,
-    /// Sequences outside `[floor, floor + W)` are executed.
-    SequenceUnchecked,
-    /// Two requests of one place in a batch are both executed.
-    RequestTwiceExecuted,
-    /// A client counts replies per message, not per replica.
-    RepliesPerMessage,
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+        /// One rule broken on purpose.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Mutant {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Mutant {
+            /// Every mutant there is.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl Mutant {
-    /// Every mutant there is.
-    pub const ALL: &'static [Self] = &[
-        Self::QuorumTooSmall,
-        Self::QuorumTwoFPlusOne,
-        Self::VotesPerMessage,
-        Self::DecideWithoutBody,
-        Self::SequenceUnchecked,
-        Self::RequestTwiceExecuted,
-        Self::RepliesPerMessage,
-    ];
-
-    /// Its name on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::QuorumTooSmall => "quorum-too-small",
-            Self::QuorumTwoFPlusOne => "quorum-2f-plus-1",
-            Self::VotesPerMessage => "votes-per-message",
-            Self::DecideWithoutBody => "decide-without-body",
-            Self::SequenceUnchecked => "sequence-unchecked",
-            Self::RequestTwiceExecuted => "request-twice-executed",
-            Self::RepliesPerMessage => "replies-per-message",
-        }
-    }
+mutants! {
+    /// `quorum` is one too small.
+    QuorumTooSmall => "quorum-too-small",
+    /// `quorum` is `2f+1`, whatever `n` is: unsafe at n = 5.
+    QuorumTwoFPlusOne => "quorum-2f-plus-1",
+    /// Votes are counted per message, not per replica.
+    VotesPerMessage => "votes-per-message",
+    /// A digest is decided, and skipped in execution, although its batch is not at hand.
+    DecideWithoutBody => "decide-without-body",
+    /// Sequences outside `[floor, floor + W)` are executed.
+    SequenceUnchecked => "sequence-unchecked",
+    /// Two requests of one place in a batch are both executed.
+    RequestTwiceExecuted => "request-twice-executed",
+    /// A client counts replies per message, not per replica.
+    RepliesPerMessage => "replies-per-message",
+    /// Selection does not look at locks: everything is free.
+    LocksIgnored => "locks-ignored",
+    /// Of several bound values the one of the lowest epoch is taken.
+    LowestEpochBound => "lowest-epoch-bound",
+    /// Condition (1) of SYNC-2 is dropped: one lock binds, whatever the others have locked.
+    BoundWithoutQuorum => "bound-without-quorum",
+    /// Condition (2) of SYNC-2 is dropped: a lock binds although nobody else says that it wrote it.
+    BoundWithoutWrites => "bound-without-writes",
+    /// A STOPDATA counts although its signature is false.
+    StopDataUnsigned => "stopdata-unsigned",
+    /// One replica's STOPDATA counts as often as it stands in a SYNC.
+    SendersRepeat => "senders-repeat",
+    /// A chain certificate's signatures do not cover its instance.
+    CertificateUnbound => "certificate-unbound",
+    /// A STOPDATA's signature does not cover its regency.
+    RegencyUnsigned => "regency-unsigned",
+    /// ACCEPTs of different epochs are counted together.
+    AcceptsAcrossEpochs => "accepts-across-epochs",
+    /// After install, votes of the epoch before are still cast and counted until SYNC comes.
+    OldEpochVotes => "old-epoch-votes",
+    /// What the leader says in SYNC wins over what selection says.
+    LeaderOverBound => "leader-over-bound",
+    /// One STOP is joined, whoever sends it.
+    SingleStop => "single-stop",
+    /// The request timer begins anew with every decision.
+    TimerResetByProgress => "timer-reset-by-progress",
+    /// The timeout does not double with regencies without progress.
+    BackoffNever => "backoff-never",
+    /// The write set holds the last WRITE only.
+    WriteSetLastOnly => "write-set-last-only",
+    /// A lock in epoch 0 is told as no lock.
+    NoLockIsEpochZero => "no-lock-is-epoch-zero",
+    /// What was executed is not voted for again after SYNC.
+    ExecutedNotRevoted => "executed-not-revoted",
+    /// An instance that is both free and bound is taken as free.
+    FreePreferred => "free-preferred",
+    /// The batches that SYNC re-proposes must have a timestamp near the own clock.
+    TimestampOnBound => "timestamp-on-bound",
+    /// Proposals and votes that come early are dropped.
+    EarlyDropped => "early-dropped",
+    /// ACCEPTs of epochs below the installed one do not decide.
+    OlderAcceptsIgnored => "older-accepts-ignored",
+    /// A quorum of WRITEs of an older epoch makes a lock.
+    OlderWritesLock => "older-writes-lock",
+    /// A base needs no signatures.
+    BaseUncertified => "base-uncertified",
+    /// Claims beyond `span` above the base are accepted.
+    ClaimsBeyondSpan => "claims-beyond-span",
+    /// A request whose session's place is not executed yet is told that the session expired.
+    ExpiredTooEarly => "expired-too-early",
+    /// LACKs do not make a client suspect.
+    StandingIgnored => "standing-ignored",
 }
 
 #[cfg(feature = "mutants")]

@@ -3,20 +3,28 @@
 //! The walks stand in the files below: requests on their way in, ordering, delivery, and the links between
 //! replicas. Every vote goes through the voting record.
 
+mod authenticity;
 mod delivery;
+mod leader_change;
 mod links;
 mod ordering;
 mod proposals;
 mod requests;
+mod suspicion;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::action::{Action, Misbehaviour, Origin, Reason, Recipients};
+use crate::announcements::Announcements;
 use crate::chain::Chain;
 use crate::decided::DecidedLog;
 use crate::event::Event;
 use crate::ids::{Digest, InstanceId, Regency, ReplicaId, ViewId};
+use crate::leader_change::monitor::LeaderMonitor;
+use crate::leader_change::state::LeaderChange;
+use crate::leader_change::timer::RequestTimer;
 use crate::limits::Settings;
 use crate::links::Links;
 use crate::message::{Message, Statement};
@@ -54,6 +62,8 @@ pub struct ReplicaConfig {
 pub enum ReplicaState {
     /// It takes part.
     Normal,
+    /// It waits for the beginning of the regency that it has installed.
+    LeaderChange,
     /// It lost its votes: it follows, does not vote, and counts in `f`.
     StateLost,
     /// Peers do not keep any more what it misses.
@@ -71,6 +81,12 @@ pub struct ReplicaStatus {
     pub regency: Regency,
     /// That regency's leader.
     pub leader: ReplicaId,
+    /// The highest regency that it asked for.
+    pub wanted_regency: Regency,
+    /// How often its request timeout has doubled.
+    pub backoff: u32,
+    /// What rounds of votes take at present, on their bad days.
+    pub round: Duration,
     /// The decided prefix.
     pub decided: InstanceId,
     /// The last instance whose results are there.
@@ -101,6 +117,8 @@ pub struct ReplicaStatus {
     pub retained_from: InstanceId,
     /// Bytes of the decided batches that are kept.
     pub retained_bytes: usize,
+    /// Requests that are announced or lacked by somebody.
+    pub announced_requests: usize,
     /// Peers with a channel.
     pub connected_peers: usize,
 }
@@ -112,7 +130,10 @@ pub struct Replica {
     me: ReplicaId,
     settings: Arc<Settings>,
     eager_instances: u64,
-    regency: Regency,
+    change: LeaderChange,
+    timer: RequestTimer,
+    monitor: LeaderMonitor,
+    announcements: Announcements,
     record: VotingRecord,
     requests: Requests,
     sessions: Sessions,
@@ -140,7 +161,10 @@ impl Replica {
             me,
             // With none it would wait for full batches for ever.
             eager_instances: eager_instances.max(1),
-            regency: Regency(0),
+            change: LeaderChange::new(),
+            timer: RequestTimer::default(),
+            monitor: LeaderMonitor::default(),
+            announcements: Announcements::default(),
             record: VotingRecord::new(view.id(), start),
             requests: Requests::default(),
             sessions: Sessions::default(),
@@ -164,15 +188,22 @@ impl Replica {
             Event::Message { from, message } => self.on_message(now, from, message.into_inner(), actions),
             Event::Request(request) => self.on_request(now, request.into_inner(), actions),
             Event::Connected(peer) => self.on_connected(now, peer, actions),
-            Event::Disconnected(peer) => self.links.set_connected(peer, false),
+            Event::Disconnected(peer) => self.on_disconnected(now, peer),
             Event::Executed { instance, results } => self.on_executed(now, instance, results, actions),
             Event::Signed { statement, signature } => match statement {
                 Statement::Chain { instance, chain, .. } => {
                     self.on_signed(now, instance, chain, signature, actions);
                 }
+                Statement::StopData { .. } | Statement::Sync { .. } => {
+                    self.on_change_signed(now, &statement, signature, actions);
+                }
                 Statement::Bundle { .. } => {}
             },
-            Event::InputDrained => self.propose(now, actions),
+            Event::InputDrained => {
+                self.announce_outgoing(actions);
+                self.begin_regency(actions);
+                self.propose(now, actions);
+            }
             Event::Tick => self.on_tick(now, actions),
         }
         self.arm(now);
@@ -181,7 +212,15 @@ impl Replica {
     /// When `Event::Tick` is due, if nothing else happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        [self.status_due, self.chain_due, self.window.next_fetch()].into_iter().flatten().min()
+        let dues = [
+            self.status_due,
+            self.chain_due,
+            self.window.next_fetch(),
+            self.timer.due(),
+            self.sync_deadline(),
+            self.leader_lost_deadline(),
+        ];
+        dues.into_iter().flatten().min()
     }
 
     /// The replica's figures.
@@ -190,8 +229,11 @@ impl Replica {
         ReplicaStatus {
             state: self.state(),
             view: self.view.id(),
-            regency: self.regency,
+            regency: self.change.regency,
             leader: self.leader(),
+            wanted_regency: self.change.stops.of(self.me),
+            backoff: self.timer.backoff(),
+            round: self.timer.round(),
             decided: self.log.prefix(),
             executed: self.executed.0,
             chain: self.executed.1,
@@ -207,6 +249,7 @@ impl Replica {
             chain_signatures: self.chain.len(),
             retained_from: self.log.retained_from(),
             retained_bytes: self.log.bytes(),
+            announced_requests: self.announcements.len(),
             connected_peers: self.links.connected(),
         }
     }
@@ -235,11 +278,17 @@ impl Replica {
             Message::ChainCertificate(certificate) => {
                 self.on_chain_certificate(now, from, certificate, actions);
             }
+            Message::Stop(stop) => self.on_stop(now, from, stop, actions),
+            Message::StopData(stated) => self.on_stop_data(now, from, stated, actions),
+            Message::Sync(sync) => self.on_sync(now, from, sync, actions),
+            Message::Forward(bodies) => self.on_forward(now, from, bodies, actions),
+            Message::Announce(requests) => self.on_announce(now, from, requests, actions),
+            Message::Lack(requests) => self.on_lack(now, from, requests, actions),
         }
     }
 
     fn leader(&self) -> ReplicaId {
-        self.view.leader_of(self.regency)
+        self.view.leader_of(self.change.regency)
     }
 
     fn state(&self) -> ReplicaState {
@@ -256,8 +305,10 @@ impl Replica {
         }
         if ahead >= self.view.certifying() && of_help == 0 {
             ReplicaState::Behind
-        } else {
+        } else if self.change.is_live() {
             ReplicaState::Normal
+        } else {
+            ReplicaState::LeaderChange
         }
     }
 
@@ -272,11 +323,19 @@ impl Replica {
             Some(_) if !is_uncertified => self.chain_due = None,
             None | Some(_) => {}
         }
+        if self.requests.len() == 0 {
+            self.timer.disarm();
+        } else if self.timer.due().is_none() {
+            self.timer.arm(now, self.settings.request_timeout_min);
+        }
     }
 
     /// Whether anything needs messages to go on [LINK-2].
     fn has_open_work(&self) -> bool {
         self.requests.len() > 0
+            || !self.change.is_live()
+            || self.change.last_bound() > self.log.prefix()
+            || self.links.has_regency_below(&self.own_status())
             || self.window.has_work()
             || self.log.prefix() != self.chain.certified()
             || self.links.has_answered()

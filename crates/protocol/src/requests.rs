@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ids::{ClientId, Digest, Sequence, SessionId};
-use crate::limits::{EARLY_REQUESTS_MAX, Settings};
+use crate::limits::{EARLY_REQUESTS_MAX, FORWARD_MAX, Settings};
 use crate::message::{Body, BundleProof, Request, RequestKind, RequestPlace};
+use crate::time::Timestamp;
 
 /// Requests taken of one client before the next one's turn comes, when a batch is filled.
 const TURN: usize = 16;
@@ -39,10 +40,41 @@ struct Pending {
     request: Arc<Request>,
     proof: Option<Arc<BundleProof>>,
     arrival: u64,
+    /// When it came.
+    since: Timestamp,
+    /// When it was forwarded in this regency.
+    forwarded: Option<Timestamp>,
+    hold: Hold,
     whole_result: bool,
 }
 
+/// What keeps a pending request from being proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Nothing.
+    None,
+    /// Its session is not open here yet [REQ-6].
+    Early,
+    /// Too few members have announced it, and it needs them [REQ-3].
+    Unannounced,
+}
+
+/// A request's wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// Which request.
+    pub(crate) request: Digest,
+    /// When it came.
+    pub(crate) since: Timestamp,
+    /// When it was forwarded in this regency.
+    pub(crate) forwarded: Option<Timestamp>,
+}
+
 impl Pending {
+    fn waiting(&self, request: Digest) -> Waiting {
+        Waiting { request, since: self.since, forwarded: self.forwarded }
+    }
+
     fn body(&self) -> Body {
         Body { request: Arc::clone(&self.request), proof: self.proof.clone() }
     }
@@ -64,16 +96,17 @@ pub(crate) enum Full {
 }
 
 impl Requests {
-    /// Takes a request, proposable at once or *early*; taking one that is here already changes nothing, but a
-    /// wish for the whole result stays.
+    /// Takes a request that came at `now`, to be proposed unless something holds it; taking one that is here
+    /// already changes nothing, but a wish for the whole result stays.
     pub(crate) fn insert(
         &mut self,
-        request: Arc<Request>,
-        proof: Option<Arc<BundleProof>>,
+        body: &Body,
         whole_result: bool,
-        is_early: bool,
+        hold: Hold,
+        now: Timestamp,
         settings: &Settings,
     ) -> Result<(), Full> {
+        let Body { request, proof } = body.clone();
         let (place, digest) = (request.place(), request.digest());
         if let Some(here) = self.places.get(&place) {
             if *here != digest {
@@ -84,7 +117,8 @@ impl Requests {
             }
             return Ok(());
         }
-        let pending = Pending { request, proof, arrival: self.arrivals.wrapping_add(1), whole_result };
+        let arrival = self.arrivals.wrapping_add(1);
+        let pending = Pending { request, proof, arrival, since: now, forwarded: None, hold, whole_result };
         let weight = pending.weight();
         let client_bytes = self.clients.get(&place.client).copied().unwrap_or(0).saturating_add(weight);
         let key = (place.session, place.client);
@@ -97,19 +131,18 @@ impl Requests {
         let is_full = client_bytes > settings.client_pending_bytes_max
             || in_session >= session_max
             || self.pending.len() >= settings.pending_requests_max;
-        if is_full || (is_early && !self.has_room_for_early(place.session)) {
+        if is_full || (hold == Hold::Early && !self.has_room_for_early(place.session)) {
             return Err(Full::Busy);
         }
-        let arrival = pending.arrival;
         self.arrivals = arrival;
         self.sessions.insert(key, in_session.saturating_add(1));
         self.clients.insert(place.client, client_bytes);
         self.bytes = self.bytes.saturating_add(weight);
         self.places.insert(place, digest);
-        if is_early {
-            self.early.insert((place.session, digest));
-        } else {
-            self.enqueue(place.client, arrival, digest);
+        match hold {
+            Hold::None => self.enqueue(place.client, arrival, digest),
+            Hold::Early => _ = self.early.insert((place.session, digest)),
+            Hold::Unannounced => {}
         }
         self.pending.insert(digest, pending);
         Ok(())
@@ -136,10 +169,92 @@ impl Requests {
         Some(pending.body())
     }
 
-    /// Marks a request as part of an accepted proposal: it is not proposed again.
-    pub(crate) fn mark_proposed(&mut self, digest: &Digest) {
-        if let Some(pending) = self.pending.get(digest) {
-            self.unqueue(pending.request.client(), pending.arrival);
+    /// Marks a request as part of an accepted proposal: it is not proposed again in this regency. Returns when it
+    /// came, if it is here.
+    pub(crate) fn mark_proposed(&mut self, digest: &Digest) -> Option<Timestamp> {
+        let pending = self.pending.get(digest)?;
+        let since = pending.since;
+        self.unqueue(pending.request.client(), pending.arrival);
+        Some(since)
+    }
+
+    /// A new regency: whatever was proposed may be proposed again, and nothing was forwarded.
+    pub(crate) fn requeue(&mut self) {
+        let mut open = Vec::new();
+        for (digest, pending) in &mut self.pending {
+            pending.forwarded = None;
+            if pending.hold == Hold::None {
+                open.push((pending.request.client(), pending.arrival, *digest));
+            }
+        }
+        for (client, arrival, digest) in open {
+            self.enqueue(client, arrival, digest);
+        }
+    }
+
+    /// The longest pending of those that count; early ones never do.
+    pub(crate) fn oldest(&self, counts: impl Fn(&Digest) -> bool) -> Option<Waiting> {
+        let waiting = self.pending.iter().filter(|(_, pending)| pending.hold != Hold::Early);
+        let oldest =
+            waiting.filter(|(digest, _)| counts(digest)).min_by_key(|(_, pending)| pending.arrival)?;
+        Some(oldest.1.waiting(*oldest.0))
+    }
+
+    /// Requests that came until `since` and were not forwarded, the longest pending first.
+    pub(crate) fn unforwarded(&self, since: Timestamp) -> Vec<Body> {
+        let is_due = |pending: &&Pending| {
+            pending.hold != Hold::Early && pending.forwarded.is_none() && pending.since <= since
+        };
+        let mut due: Vec<&Pending> = self.pending.values().filter(is_due).collect();
+        due.sort_unstable_by_key(|pending| pending.arrival);
+        due.into_iter().take(FORWARD_MAX).map(Pending::body).collect()
+    }
+
+    /// Notes that a request was forwarded.
+    pub(crate) fn mark_forwarded(&mut self, digest: &Digest, now: Timestamp) {
+        if let Some(pending) = self.pending.get_mut(digest) {
+            pending.forwarded = Some(now);
+        }
+    }
+
+    /// Whether a request is here.
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.pending.contains_key(digest)
+    }
+
+    /// How many full batches the pending requests make.
+    pub(crate) fn backlog(&self, settings: &Settings) -> u32 {
+        let by_number = self.pending.len().checked_div(settings.batch_requests_max).unwrap_or(0);
+        let by_bytes = self.bytes.checked_div(settings.batch_bytes_max).unwrap_or(0);
+        u32::try_from(by_number.max(by_bytes)).unwrap_or(u32::MAX)
+    }
+
+    /// Holds back what a client has pending until it is announced; returns what is held.
+    pub(crate) fn hold_back(&mut self, client: &ClientId) -> Vec<Digest> {
+        let mut held = Vec::new();
+        for (digest, pending) in &mut self.pending {
+            if pending.request.client() == *client && pending.hold == Hold::None {
+                pending.hold = Hold::Unannounced;
+                held.push((*digest, pending.arrival));
+            }
+        }
+        held.iter().for_each(|(_, arrival)| self.unqueue(*client, *arrival));
+        held.into_iter().map(|(digest, _)| digest).collect()
+    }
+
+    /// Lets what a client has pending be proposed without announcements.
+    pub(crate) fn let_go(&mut self, client: &ClientId) {
+        let is_held =
+            |pending: &Pending| pending.request.client() == *client && pending.hold == Hold::Unannounced;
+        let held: Vec<Digest> =
+            self.pending.iter().filter(|(_, pending)| is_held(pending)).map(|(digest, _)| *digest).collect();
+        held.iter().for_each(|digest| self.queue(digest));
+    }
+
+    /// Lets a request be proposed that waited for announcements.
+    pub(crate) fn release(&mut self, digest: &Digest) {
+        if self.pending.get(digest).is_some_and(|pending| pending.hold == Hold::Unannounced) {
+            self.queue(digest);
         }
     }
 
@@ -199,10 +314,18 @@ impl Requests {
         self.early.first().map(|(session, _)| *session)
     }
 
-    /// Lets a request that was early be proposed.
+    /// Lets a request be proposed that something held.
     pub(crate) fn queue(&mut self, digest: &Digest) {
-        if let Some(pending) = self.pending.get(digest) {
-            self.enqueue(pending.request.client(), pending.arrival, *digest);
+        let Some(pending) = self.pending.get_mut(digest) else { return };
+        pending.hold = Hold::None;
+        let (client, arrival) = (pending.request.client(), pending.arrival);
+        self.enqueue(client, arrival, *digest);
+    }
+
+    /// Has something hold a request that is not queued.
+    pub(crate) fn set_hold(&mut self, digest: &Digest, hold: Hold) {
+        if let Some(pending) = self.pending.get_mut(digest) {
+            pending.hold = hold;
         }
     }
 
@@ -298,7 +421,17 @@ mod tests {
     }
 
     fn insert(requests: &mut Requests, request: &Arc<Request>) -> Result<(), Full> {
-        requests.insert(Arc::clone(request), None, false, false, &Settings::default())
+        insert_with(requests, request, None, &Settings::default())
+    }
+
+    fn insert_with(
+        requests: &mut Requests,
+        request: &Arc<Request>,
+        proof: Option<Arc<BundleProof>>,
+        settings: &Settings,
+    ) -> Result<(), Full> {
+        let body = Body { request: Arc::clone(request), proof };
+        requests.insert(&body, false, Hold::None, Timestamp(0), settings)
     }
 
     #[test]
@@ -339,10 +472,10 @@ mod tests {
         let mut requests = Requests::default();
         let settings = Settings { client_pending_bytes_max: 200, ..Settings::default() };
         let (first, second) = (request(1, 1, &[0; 100]), request(1, 2, &[0; 100]));
-        assert_eq!(requests.insert(Arc::clone(&first), None, false, false, &settings), Ok(()));
-        assert_eq!(requests.insert(Arc::clone(&second), None, false, false, &settings), Err(Full::Busy));
+        assert_eq!(insert_with(&mut requests, &first, None, &settings), Ok(()));
+        assert_eq!(insert_with(&mut requests, &second, None, &settings), Err(Full::Busy));
         requests.remove(&first.digest());
-        assert_eq!(requests.insert(second, None, true, false, &settings), Ok(()));
+        assert_eq!(insert_with(&mut requests, &second, None, &settings), Ok(()));
         assert_eq!(requests.bytes(), 161);
     }
 
@@ -357,8 +490,8 @@ mod tests {
         let proof = Some(Arc::new(proof));
         let settings = Settings { client_pending_bytes_max: 10_000, ..Settings::default() };
         let (first, second) = (request(1, 1, b"x"), request(1, 2, b"x"));
-        assert_eq!(requests.insert(Arc::clone(&first), proof.clone(), false, false, &settings), Ok(()));
-        assert_eq!(requests.insert(second, proof, false, false, &settings), Err(Full::Busy));
+        assert_eq!(insert_with(&mut requests, &first, proof.clone(), &settings), Ok(()));
+        assert_eq!(insert_with(&mut requests, &second, proof, &settings), Err(Full::Busy));
         requests.remove(&first.digest());
         assert_eq!((requests.bytes(), requests.sessions.len(), requests.clients.len()), (0, 0, 0));
     }
@@ -379,7 +512,8 @@ mod tests {
     fn early_requests_are_not_proposed_until_their_session_opens() {
         let mut requests = Requests::default();
         let early = request(1, 1, b"early");
-        requests.insert(Arc::clone(&early), None, false, true, &Settings::default()).unwrap();
+        let body = Body { request: Arc::clone(&early), proof: None };
+        requests.insert(&body, false, Hold::Early, Timestamp(0), &Settings::default()).unwrap();
         assert!(!requests.has_unproposed());
         assert_eq!(requests.first_early(), Some(SessionId(1 << 16)));
         assert_eq!(requests.take_early(SessionId(1 << 16)), [Arc::clone(&early)]);

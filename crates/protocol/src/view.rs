@@ -268,10 +268,10 @@ impl View {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn view(mode: Mode, n: u16, faults: usize) -> Result<View, ViewError> {
+    pub(crate) fn view(mode: Mode, n: u16, faults: usize) -> Result<View, ViewError> {
         let members = (0..n)
             .map(|id| Member {
                 id: ReplicaId(id),

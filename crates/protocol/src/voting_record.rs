@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{Digest, InstanceId, Regency, ViewId};
+use crate::leader_change::stop_data::{Claim, Lock};
+use crate::limits::WRITE_SET_MAX;
 use crate::message::{Message, Vote};
+use crate::mutants::{Mutant, is_active};
 
 /// Whether this replica may vote at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +21,15 @@ pub enum Start {
     StateLost,
 }
 
-/// The votes sent for one instance, with their epoch.
-#[derive(Clone, Copy, Debug, Default)]
+/// The votes sent for one instance [STOPDATA-1].
+#[derive(Clone, Debug, Default)]
 struct Votes {
-    write: Option<(Regency, Digest)>,
-    accept: Option<(Regency, Digest)>,
+    /// The latest ACCEPT that rests on a quorum of WRITEs of its epoch (in crash-only mode: on a proposal).
+    lock: Lock,
+    /// The latest ACCEPT of all: that, or one for what was decided before.
+    accepted: Option<(Regency, Digest)>,
+    /// For each digest the highest epoch of a WRITE for it, by increasing epoch; none below the lock's.
+    write_set: Vec<(Regency, Digest)>,
 }
 
 /// What this replica has voted for.
@@ -33,18 +40,42 @@ pub(crate) struct VotingRecord {
     votes: BTreeMap<InstanceId, Votes>,
     /// No vote at or below this any more: the own certificate and prefix.
     closed: InstanceId,
-    /// The highest instance for which this replica sent a PROPOSE [PROPOSE-5].
+    /// No vote in an epoch below this any more [STOP-3].
+    installed: Regency,
+    /// The highest instance for which this replica sent a PROPOSE in the installed regency [PROPOSE-5].
     proposed: InstanceId,
 }
 
 impl VotingRecord {
     pub(crate) fn new(view: ViewId, start: Start) -> Self {
-        Self { view, start, votes: BTreeMap::new(), closed: InstanceId(0), proposed: InstanceId(0) }
+        Self {
+            view,
+            start,
+            votes: BTreeMap::new(),
+            closed: InstanceId(0),
+            installed: Regency(0),
+            proposed: InstanceId(0),
+        }
     }
 
     /// Whether votes may leave at all.
     pub(crate) fn may_vote(&self) -> bool {
         self.start == Start::Fresh
+    }
+
+    /// Ends all epochs below `regency`: no vote leaves in them any more [STOP-3].
+    pub(crate) fn install(&mut self, regency: Regency) {
+        assert!(regency > self.installed, "regencies grow");
+        if !is_active(Mutant::OldEpochVotes) {
+            self.installed = regency;
+        }
+        self.proposed = InstanceId(0);
+    }
+
+    /// Records that the installed regency proposes everything up to `instance` by its SYNC [SYNC-3].
+    pub(crate) fn begin(&mut self, regency: Regency, instance: InstanceId) {
+        self.installed = regency;
+        self.proposed = self.proposed.max(instance);
     }
 
     /// Records a PROPOSE for `instance`; false if one was sent already or must not be sent [PROPOSE-5].
@@ -56,7 +87,7 @@ impl VotingRecord {
         true
     }
 
-    /// The highest instance proposed by this replica.
+    /// The highest instance proposed by this replica in the installed regency.
     pub(crate) fn proposed(&self) -> InstanceId {
         self.proposed
     }
@@ -68,11 +99,18 @@ impl VotingRecord {
         regency: Regency,
         digest: Digest,
     ) -> Option<Message> {
-        let votes = self.open(instance)?;
-        if votes.write.is_some_and(|(epoch, _)| epoch >= regency) {
+        let votes = self.open(instance, regency)?;
+        if votes.write_set.last().is_some_and(|(epoch, _)| *epoch >= regency) {
             return None;
         }
-        votes.write = Some((regency, digest));
+        if is_active(Mutant::WriteSetLastOnly) {
+            votes.write_set.clear();
+        }
+        votes.write_set.retain(|(_, written)| *written != digest);
+        if votes.write_set.len() >= WRITE_SET_MAX {
+            votes.write_set.remove(0);
+        }
+        votes.write_set.push((regency, digest));
         Some(Message::Write(Vote { view: self.view, instance, regency, digest }))
     }
 
@@ -83,31 +121,65 @@ impl VotingRecord {
         regency: Regency,
         digest: Digest,
     ) -> Option<Message> {
-        let votes = self.open(instance)?;
-        if votes.accept.is_some_and(|(epoch, _)| epoch >= regency) {
+        let votes = self.open(instance, regency)?;
+        if votes.has_accepted(regency) {
             return None;
         }
-        votes.accept = Some((regency, digest));
+        votes.lock = Lock::At { epoch: regency, digest };
+        votes.accepted = Some((regency, digest));
+        votes.write_set.retain(|(epoch, _)| *epoch >= regency);
         Some(Message::Accept(Vote { view: self.view, instance, regency, digest }))
+    }
+
+    /// Records an ACCEPT for what is decided here. It is no lock: nobody need have written it in this epoch, so as a
+    /// lock it could keep selection from ever deciding (decision 0017).
+    pub(crate) fn confirm(&mut self, instance: InstanceId, regency: Regency, digest: Digest) {
+        let Some(votes) = self.open(instance, regency) else { return };
+        if !votes.has_accepted(regency) {
+            votes.accepted = Some((regency, digest));
+        }
     }
 
     /// The digest written for in `regency`.
     pub(crate) fn written(&self, instance: InstanceId, regency: Regency) -> Option<Digest> {
-        let (epoch, digest) = self.votes.get(&instance)?.write?;
+        let (epoch, digest) = *self.votes.get(&instance)?.write_set.last()?;
         (epoch == regency).then_some(digest)
     }
 
-    /// Whether an ACCEPT left in `regency`.
+    /// Whether an ACCEPT left in `regency` or later.
     pub(crate) fn has_accepted(&self, instance: InstanceId, regency: Regency) -> bool {
-        self.votes.get(&instance).and_then(|votes| votes.accept).is_some_and(|(epoch, _)| epoch >= regency)
+        self.votes.get(&instance).is_some_and(|votes| votes.has_accepted(regency))
     }
 
-    /// The votes on record for `instance`, to be sent again as they were [LINK-1].
+    /// Whether a vote for `digest` stands on record: its batch must be kept for others [VOTE-1].
+    pub(crate) fn stands_for(&self, instance: InstanceId, digest: &Digest) -> bool {
+        self.votes.get(&instance).is_some_and(|votes| {
+            let is_locked = matches!(votes.lock, Lock::At { digest: locked, .. } if locked == *digest);
+            is_locked || votes.write_set.iter().any(|(_, written)| written == digest)
+        })
+    }
+
+    /// The votes above `base`, as a STOPDATA states them.
+    pub(crate) fn claims(&self, base: InstanceId) -> Vec<Claim> {
+        let above = self.votes.range(base.next()..);
+        above
+            .filter(|(_, votes)| votes.lock != Lock::None || !votes.write_set.is_empty())
+            .map(|(instance, votes)| Claim {
+                instance: *instance,
+                lock: votes.lock,
+                write_set: votes.write_set.clone(),
+            })
+            .collect()
+    }
+
+    /// The latest votes on record for `instance`, to be sent again as they were [LINK-1].
     pub(crate) fn resend(&self, instance: InstanceId) -> impl Iterator<Item = Message> + '_ {
-        let votes = self.votes.get(&instance).copied().unwrap_or_default();
-        let vote = move |(regency, digest)| Vote { view: self.view, instance, regency, digest };
-        let write = votes.write.map(|vote_of| Message::Write(vote(vote_of)));
-        write.into_iter().chain(votes.accept.map(|vote_of| Message::Accept(vote(vote_of))))
+        let votes = self.votes.get(&instance);
+        let vote = move |regency, digest| Vote { view: self.view, instance, regency, digest };
+        let write = votes.and_then(|votes| votes.write_set.last());
+        let accept = votes.and_then(|votes| votes.accepted);
+        let write = write.map(|(epoch, digest)| Message::Write(vote(*epoch, *digest)));
+        write.into_iter().chain(accept.map(|(epoch, digest)| Message::Accept(vote(epoch, digest))))
     }
 
     /// Forgets the votes up to `instance`, which a certificate covers and whose batches are here; votes at or
@@ -125,11 +197,17 @@ impl VotingRecord {
         self.votes.len()
     }
 
-    fn open(&mut self, instance: InstanceId) -> Option<&mut Votes> {
-        if !self.may_vote() || instance <= self.closed {
+    fn open(&mut self, instance: InstanceId, regency: Regency) -> Option<&mut Votes> {
+        if !self.may_vote() || instance <= self.closed || regency < self.installed {
             return None;
         }
         Some(self.votes.entry(instance).or_default())
+    }
+}
+
+impl Votes {
+    fn has_accepted(&self, regency: Regency) -> bool {
+        self.accepted.is_some_and(|(epoch, _)| epoch >= regency)
     }
 }
 
@@ -175,5 +253,40 @@ mod tests {
         let mut record = record(Start::Fresh);
         assert!(record.propose(InstanceId(1)));
         assert!(!record.propose(InstanceId(1)));
+    }
+
+    #[test]
+    fn no_vote_leaves_below_the_installed_regency() {
+        let mut record = record(Start::Fresh);
+        record.write(InstanceId(1), Regency(0), A);
+        record.install(Regency(2));
+        assert!(record.accept(InstanceId(1), Regency(0), A).is_none());
+        assert!(record.write(InstanceId(2), Regency(1), A).is_none());
+        assert!(record.write(InstanceId(1), Regency(2), B).is_some());
+    }
+
+    #[test]
+    fn a_write_set_holds_each_digest_once_and_a_lock_cuts_it() {
+        let mut record = record(Start::Fresh);
+        let one = InstanceId(1);
+        record.write(one, Regency(0), A);
+        record.write(one, Regency(1), B);
+        record.write(one, Regency(2), A);
+        let write_set = |record: &VotingRecord| record.claims(InstanceId(0))[0].write_set.clone();
+        assert_eq!(write_set(&record), [(Regency(1), B), (Regency(2), A)]);
+        record.accept(one, Regency(2), A);
+        assert_eq!(write_set(&record), [(Regency(2), A)]);
+        assert!(record.stands_for(one, &A) && !record.stands_for(one, &B));
+        assert_eq!(record.claims(one), []);
+    }
+
+    #[test]
+    fn a_new_regency_proposes_anew_above_what_its_sync_proposed() {
+        let mut record = record(Start::Fresh);
+        record.propose(InstanceId(9));
+        record.install(Regency(1));
+        record.begin(Regency(1), InstanceId(4));
+        assert!(!record.propose(InstanceId(4)));
+        assert!(record.propose(InstanceId(5)));
     }
 }

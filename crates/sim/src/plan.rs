@@ -1,6 +1,6 @@
 //! A schedule before it runs: everything that the seed decides in advance.
 
-mod cluster;
+pub(crate) mod cluster;
 mod faults;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use regency_protocol::digest;
 use regency_protocol::ids::{ClientId, Regency, ReplicaId};
 use regency_protocol::limits::Settings;
-use regency_protocol::view::{Mode, RequestAuth, View};
+use regency_protocol::view::{Mode, View};
 
 use crate::agenda::Moment;
 use crate::network::{Place, Weather};
@@ -113,13 +113,6 @@ struct Allowed {
     rogue: bool,
 }
 
-impl ClientPlan {
-    /// Whether it may give up before the network heals.
-    pub(crate) fn is_impatient(&self) -> bool {
-        self.patience < 10 * SECOND
-    }
-}
-
 impl Plan {
     /// What `seed` plans for `scenario`, or for one of its own choice.
     pub(crate) fn new(seed: u64, scenario: Option<Scenario>) -> (Scenario, Self) {
@@ -182,17 +175,6 @@ impl Plan {
     pub(crate) fn client_id(&self, number: usize) -> ClientId {
         let key = if number < self.clients.len() { number } else { CLIENTS_MAX };
         digest::client_id(&Keyring::client_key(key))
-    }
-
-    /// Whether calls must be answered after the network has healed: the leader is correct and stays, and no
-    /// request is known to be authentic at some replicas only, which waits for a leader change [REQ-3].
-    pub(crate) fn is_live(&self) -> bool {
-        let leader = self.leader();
-        let has_partial = self.view.request_auth() == RequestAuth::Channel
-            && (self.rogue_acts > 0 || self.clients.iter().any(ClientPlan::is_impatient));
-        !has_partial
-            && !self.byzantine.contains(&leader)
-            && !self.faults.iter().any(|(_, fault)| *fault == Fault::Crash(leader))
     }
 }
 

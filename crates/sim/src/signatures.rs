@@ -7,6 +7,7 @@ use regency_protocol::digest::{self, signing_bytes};
 use regency_protocol::event::{ClientRequest, Verified};
 use regency_protocol::ids::{ClientId, ClusterId, PublicKey, ReplicaId, Signature};
 use regency_protocol::message::{Body, Bundle, BundleProof, Message, Statement};
+use regency_protocol::view::View;
 
 /// Who can sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,13 +21,14 @@ pub(crate) enum Signer {
 /// All keys of one simulated cluster.
 pub(crate) struct Keyring {
     cluster: ClusterId,
+    view: Arc<View>,
     secret: [u8; 32],
 }
 
 impl Keyring {
-    /// The keys of `cluster` under `seed`.
-    pub(crate) fn new(seed: u64, cluster: ClusterId) -> Self {
-        Self { cluster, secret: *blake3::hash(&seed.to_le_bytes()).as_bytes() }
+    /// The keys of the view's members and clients under `seed`.
+    pub(crate) fn new(seed: u64, view: Arc<View>) -> Self {
+        Self { cluster: view.cluster(), view, secret: *blake3::hash(&seed.to_le_bytes()).as_bytes() }
     }
 
     /// The public key of a replica: a name, as nothing is computed with it here.
@@ -63,27 +65,11 @@ impl Keyring {
 
     /// The shell's check of a message that came over the channel of `from`: every signature in it verifies.
     pub(crate) fn verify_message(&self, from: ReplicaId, message: Message) -> Option<Verified<Message>> {
-        let chain = |view, instance, chain| Statement::Chain { view, instance, chain };
-        let good = match &message {
-            Message::Propose(propose) => self.verify_bodies(&propose.inline),
-            Message::BatchAnswer(answer) => self.verify_bodies(&answer.bodies),
-            Message::Bodies(bodies) => self.verify_bodies(bodies),
-            Message::ChainSignature(signed) => {
-                let statement = chain(signed.view, signed.instance, signed.chain);
-                self.verifies(Signer::Replica(from), &statement, &signed.signature)
-            }
-            Message::ChainCertificate(certificate) => {
-                let statement = chain(certificate.view, certificate.instance, certificate.chain);
-                let mut signatures = certificate.signatures.iter();
-                signatures.all(|(id, signature)| self.verifies(Signer::Replica(*id), &statement, signature))
-            }
-            Message::Write(_)
-            | Message::Accept(_)
-            | Message::Decided(_)
-            | Message::FetchBatch(_)
-            | Message::FetchBodies(_)
-            | Message::Status(_) => true,
-        };
+        let signatures = message.member_signatures(from, &self.view);
+        let mut signatures = signatures.iter();
+        let good = self.verify_bodies(message.bodies())
+            && signatures
+                .all(|one| self.verifies(Signer::Replica(one.signer), &one.statement, &one.signature));
         good.then(|| Verified::vouch(message))
     }
 
@@ -123,12 +109,16 @@ impl Keyring {
 #[cfg(test)]
 mod tests {
     use regency_protocol::ids::Digest;
+    use regency_protocol::view::Mode;
 
     use super::*;
+    use crate::plan::cluster;
+    use crate::random::Stream;
 
     #[test]
     fn a_signature_holds_for_one_signer_and_one_statement() {
-        let keyring = Keyring::new(1, ClusterId([3; 32]));
+        let view = cluster::view(1, Mode::Bft, &mut Stream::new(1, "view"));
+        let keyring = Keyring::new(1, Arc::new(view));
         let client = ClientId([4; 32]);
         let statement = |byte| Statement::Bundle { client, requests: Digest([byte; 32]) };
         let signature = keyring.sign(Signer::Client(client), &statement(1));

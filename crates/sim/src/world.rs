@@ -119,7 +119,7 @@ impl<'a> World<'a> {
     /// A world as the plan wants it, with everything that is planned on its agenda.
     pub(crate) fn new(plan: Plan, trace: Trace<'a>) -> Self {
         let seed = plan.seed;
-        let keyring = Keyring::new(seed, plan.view.cluster());
+        let keyring = Keyring::new(seed, plan.view.clone());
         let ids = plan.view.members().iter().map(|member| member.id);
         let nodes: BTreeMap<_, _> =
             ids.filter(|id| !plan.byzantine.contains(id)).map(|id| (id, Node::new(&plan, id))).collect();

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::leader_change::{put_stop_data, put_sync, take_stop_data, take_sync};
 use super::reader::Reader;
 use super::request::{put_bodies, take_bodies};
 use super::{DecodeError, Wire, put_count, put_header, put_u64};
 use crate::ids::{Digest, InstanceId, Regency, ReplicaId, Signature, ViewId};
-use crate::limits::{BATCH_REQUESTS_LIMIT, FETCH_MAX, MEMBERS_MAX, PEER_FRAME_BYTES_MAX};
+use crate::limits::{
+    ANNOUNCE_MAX, BATCH_REQUESTS_LIMIT, FETCH_MAX, FORWARD_MAX, LONG_MESSAGE_BYTES_MAX, MEMBERS_MAX,
+    PEER_FRAME_BYTES_MAX,
+};
 use crate::message::{
     Batch, BatchAnswer, ChainCertificate, ChainSignature, Decided, FetchBatch, FetchBodies, Message, Propose,
-    Status, Vote,
+    Status, Stop, Vote,
 };
 use crate::time::Timestamp;
 
@@ -26,6 +30,12 @@ const BODIES: u8 = 8;
 const STATUS: u8 = 9;
 const CHAIN_SIGNATURE: u8 = 10;
 const CHAIN_CERTIFICATE: u8 = 11;
+const STOP: u8 = 12;
+const STOP_DATA: u8 = 13;
+const SYNC: u8 = 14;
+const FORWARD: u8 = 15;
+const ANNOUNCE: u8 = 16;
+const LACK: u8 = 17;
 
 impl Wire for Message {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -54,11 +64,23 @@ impl Wire for Message {
                 out.extend_from_slice(&signature.signature.0);
             }
             Self::ChainCertificate(certificate) => put_certificate(out, certificate),
+            Self::Stop(stop) => {
+                put_u64(out, stop.view.0);
+                put_u64(out, stop.regency.0);
+            }
+            Self::StopData(stated) => put_stop_data(out, stated),
+            Self::Sync(sync) => put_sync(out, sync),
+            Self::Forward(bodies) => put_bodies(out, bodies),
+            Self::Announce(requests) | Self::Lack(requests) => put_digests(out, requests),
         }
     }
 
     fn decode(frame: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::open(frame, PEER_FRAME_BYTES_MAX)?;
+        let bytes_max = match frame.get(1) {
+            Some(&(STOP_DATA | SYNC)) => LONG_MESSAGE_BYTES_MAX,
+            Some(_) | None => PEER_FRAME_BYTES_MAX,
+        };
+        let mut reader = Reader::open(frame, bytes_max)?;
         let message = match reader.u8()? {
             PROPOSE => Self::Propose(Propose {
                 regency: Regency(reader.u64()?),
@@ -91,6 +113,12 @@ impl Wire for Message {
                 Self::ChainSignature(ChainSignature { view, instance, chain, signature })
             }
             CHAIN_CERTIFICATE => Self::ChainCertificate(take_certificate(&mut reader)?),
+            STOP => Self::Stop(Stop { view: ViewId(reader.u64()?), regency: Regency(reader.u64()?) }),
+            STOP_DATA => Self::StopData(take_stop_data(&mut reader)?),
+            SYNC => Self::Sync(Arc::new(take_sync(&mut reader)?)),
+            FORWARD => Self::Forward(take_bodies(&mut reader, "forwarded requests", FORWARD_MAX)?),
+            ANNOUNCE => Self::Announce(reader.digests("announced requests", ANNOUNCE_MAX)?),
+            LACK => Self::Lack(reader.digests("lacked requests", ANNOUNCE_MAX)?),
             kind => return Err(DecodeError::UnknownKind(kind)),
         };
         reader.close()?;
@@ -111,6 +139,12 @@ fn kind(message: &Message) -> u8 {
         Message::Status(_) => STATUS,
         Message::ChainSignature(_) => CHAIN_SIGNATURE,
         Message::ChainCertificate(_) => CHAIN_CERTIFICATE,
+        Message::Stop(_) => STOP,
+        Message::StopData(_) => STOP_DATA,
+        Message::Sync(_) => SYNC,
+        Message::Forward(_) => FORWARD,
+        Message::Announce(_) => ANNOUNCE,
+        Message::Lack(_) => LACK,
     }
 }
 
@@ -160,6 +194,7 @@ fn take_place(reader: &mut Reader) -> Result<(ViewId, InstanceId, Digest), Decod
 fn put_status(out: &mut Vec<u8>, status: &Status) {
     put_u64(out, status.view.0);
     put_u64(out, status.regency.0);
+    out.push(u8::from(status.is_live));
     put_u64(out, status.decided.0);
     put_u64(out, status.retained_from.0);
     put_u64(out, status.certified.0);
@@ -169,13 +204,14 @@ fn take_status(reader: &mut Reader) -> Result<Status, DecodeError> {
     Ok(Status {
         view: ViewId(reader.u64()?),
         regency: Regency(reader.u64()?),
+        is_live: reader.bool()?,
         decided: InstanceId(reader.u64()?),
         retained_from: InstanceId(reader.u64()?),
         certified: InstanceId(reader.u64()?),
     })
 }
 
-fn put_certificate(out: &mut Vec<u8>, certificate: &ChainCertificate) {
+pub(super) fn put_certificate(out: &mut Vec<u8>, certificate: &ChainCertificate) {
     put_place(out, certificate.view, certificate.instance, &certificate.chain);
     put_count(out, certificate.signatures.len());
     for (signer, signature) in &certificate.signatures {
@@ -184,7 +220,7 @@ fn put_certificate(out: &mut Vec<u8>, certificate: &ChainCertificate) {
     }
 }
 
-fn take_certificate(reader: &mut Reader) -> Result<ChainCertificate, DecodeError> {
+pub(super) fn take_certificate(reader: &mut Reader) -> Result<ChainCertificate, DecodeError> {
     let (view, instance, chain) = take_place(reader)?;
     let count = reader.count("signatures of a certificate", MEMBERS_MAX, 2 + 64)?;
     let mut signatures: Vec<(ReplicaId, Signature)> = Vec::with_capacity(count);

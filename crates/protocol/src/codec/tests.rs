@@ -75,11 +75,12 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn status()(numbers in any::<[u64; 5]>()) -> Status {
+    fn status()(numbers in any::<[u64; 5]>(), is_live in any::<bool>()) -> Status {
         let [view, regency, decided, retained_from, certified] = numbers;
         Status {
             view: ViewId(view),
             regency: Regency(regency),
+            is_live,
             decided: InstanceId(decided),
             retained_from: InstanceId(retained_from),
             certified: InstanceId(certified),

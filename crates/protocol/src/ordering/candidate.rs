@@ -129,6 +129,14 @@ impl Candidate {
         })
     }
 
+    /// The body at `position`, if it is here without proof.
+    pub(crate) fn unproven(&self, position: usize) -> Option<Arc<Request>> {
+        match self.slots.get(position)? {
+            Slot::Unproven(request) => Some(Arc::clone(request)),
+            Slot::Missing | Slot::Authentic(_) => None,
+        }
+    }
+
     /// Bytes of the bodies that are here.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

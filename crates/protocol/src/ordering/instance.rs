@@ -41,11 +41,17 @@ pub(crate) struct Fetch {
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
     pub(crate) opened: Timestamp,
+    /// When a proposal was accepted in the installed regency.
+    pub(crate) accepted: Option<Timestamp>,
     pub(crate) proposal: Proposal,
+    /// A proposal of the next regency, kept until that is installed [PROPOSE-3].
+    pub(crate) next: Option<Box<Propose>>,
     pub(crate) candidates: BTreeMap<Digest, Candidate>,
     pub(crate) writes: VoteSet,
     pub(crate) accepts: VoteSet,
     pub(crate) decided: Option<Digest>,
+    /// When it was.
+    pub(crate) decided_at: Timestamp,
     pub(crate) fetch: Fetch,
 }
 
@@ -56,6 +62,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) view: &'a View,
     pub(crate) regency: Regency,
     pub(crate) record: &'a VotingRecord,
+    /// What the regency's SYNC proposes for it [SYNC-3].
+    pub(crate) bound: Option<Digest>,
     /// Whether the instance lies where this replica votes.
     pub(crate) may_vote: bool,
     /// The digest that `weak` DECIDED statements or a certificate name.
@@ -88,18 +96,32 @@ impl Instance {
     pub(crate) fn new(opened: Timestamp) -> Self {
         Self {
             opened,
+            accepted: None,
             proposal: Proposal::None,
+            next: None,
             candidates: BTreeMap::new(),
             writes: VoteSet::default(),
             accepts: VoteSet::default(),
             decided: None,
+            decided_at: Timestamp(0),
             fetch: Fetch::default(),
         }
+    }
+
+    /// Begins `regency`: the leader's proposals count anew, votes are kept as far as ACCEPT-1 says.
+    pub(crate) fn install(&mut self, regency: Regency) {
+        let next = self.next.take().filter(|propose| propose.regency == regency);
+        self.proposal = next.map_or(Proposal::None, Proposal::Early);
+        self.accepted = None;
+        self.writes.install(regency);
+        self.accepts.install(regency);
+        self.fetch = Fetch::default();
     }
 
     /// Whether nothing of it needs to be kept.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.proposal, Proposal::None)
+            && self.next.is_none()
             && self.candidates.is_empty()
             && self.writes.is_empty()
             && self.accepts.is_empty()
@@ -113,7 +135,7 @@ impl Instance {
         }
         let view = situation.view;
         // [ACCEPT-1] A quorum of ACCEPTs or `weak` DECIDED statements decide, with the batch at hand.
-        let accepted = self.accepts.reached(view.quorum());
+        let accepted = self.accepts.reached_in_any(situation.regency, view.quorum());
         if let Some(digest) = accepted.or(situation.known_decided) {
             return if self.is_complete(&digest) || is_active(Mutant::DecideWithoutBody) {
                 Step::Decide(digest)
@@ -124,6 +146,14 @@ impl Instance {
         let vote = if situation.may_vote { self.vote_step(situation) } else { Step::Wait };
         if vote != Step::Wait {
             return vote;
+        }
+        // [SYNC-4] A bound batch that is not at hand: by its leader before SYNC, by everybody after.
+        if let Some(digest) = situation.bound {
+            return if self.is_complete(&digest) {
+                Step::Wait
+            } else {
+                Step::FetchBatch { digest, is_urgent: true }
+            };
         }
         // An accepted proposal that lacks bodies.
         match self.proposal {
@@ -138,37 +168,48 @@ impl Instance {
             Mode::Bft => {
                 let has_written = record.written(instance, regency).is_some();
                 if !has_written {
-                    let write = self.first_vote(&self.writes, view);
+                    let write = self.first_vote(&self.writes, situation);
                     if let Step::Write(_) = write {
                         return write;
                     }
                 }
                 // [WRITE-2] A quorum of WRITEs locks, whatever this replica wrote itself.
+                let locked = if is_active(Mutant::OlderWritesLock) {
+                    self.writes.reached_in_any(regency, view.quorum())
+                } else {
+                    self.writes.reached(regency, view.quorum())
+                };
                 if !record.has_accepted(instance, regency)
-                    && let Some(digest) = self.writes.reached(view.quorum())
+                    && let Some(digest) = locked
                 {
                     return Step::Accept(digest);
                 }
-                if has_written { Step::Wait } else { self.first_vote(&self.writes, view) }
+                if has_written { Step::Wait } else { self.first_vote(&self.writes, situation) }
             }
             // No WRITE phase: an accepted PROPOSE is locked, with its bodies.
             Mode::Cft if record.has_accepted(instance, regency) => Step::Wait,
-            Mode::Cft => match self.first_vote(&self.accepts, view) {
+            Mode::Cft => match self.first_vote(&self.accepts, situation) {
                 Step::Write(digest) => Step::Accept(digest),
                 other => other,
             },
         }
     }
 
-    /// The first vote of the epoch: for the leader's proposal, all of whose bodies are here and authentic
-    /// [WRITE-1], or for what `weak` votes say that somebody correct has checked [PROPOSE-3].
-    fn first_vote(&self, votes: &VoteSet, view: &View) -> Step {
+    /// The first vote of the epoch: for what SYNC binds, all of whose bodies are here [SYNC-3]; for the leader's
+    /// proposal, if they are authentic too [WRITE-1]; or for what `weak` votes say that somebody correct has
+    /// checked [PROPOSE-3].
+    fn first_vote(&self, votes: &VoteSet, situation: &Situation<'_>) -> Step {
+        if let Some(digest) = situation.bound
+            && self.is_complete(&digest)
+        {
+            return Step::Write(digest);
+        }
         if let Proposal::Accepted(digest) = self.proposal
             && self.candidates.get(&digest).is_some_and(Candidate::is_authentic)
         {
             return Step::Write(digest);
         }
-        match votes.reached(view.weak()) {
+        match votes.reached(situation.regency, situation.view.weak()) {
             Some(digest) if self.is_complete(&digest) => Step::Write(digest),
             Some(digest) => Step::FetchBatch { digest, is_urgent: false },
             None => Step::Wait,

@@ -4,12 +4,13 @@
 //! `prefix + DECIDED_PER_STATUS_MAX`, whatever numbers come in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::ids::{Digest, InstanceId, ReplicaId};
+use crate::ids::{Digest, InstanceId, Regency, ReplicaId};
 use crate::limits::{DECIDED_PER_STATUS_MAX, Settings};
-use crate::message::Body;
+use crate::message::{Body, Request};
 use crate::ordering::candidate::{Candidate, Source};
-use crate::ordering::instance::Instance;
+use crate::ordering::instance::{Instance, Proposal};
 use crate::ordering::votes::{Counted, VoteSet};
 use crate::time::Timestamp;
 
@@ -131,12 +132,13 @@ impl Window {
         if id <= prefix || id > prefix.plus(DECIDED_PER_STATUS_MAX) {
             return None;
         }
-        Some(self.claims.entry(id).or_default().add(from, digest))
+        // Statements of decisions know no epochs.
+        Some(self.claims.entry(id).or_default().add(from, Regency(0), digest, Regency(0)))
     }
 
     /// The digest that at least `threshold` peers, or a certificate, say is decided.
     pub(crate) fn claimed(&self, id: InstanceId, threshold: usize) -> Option<Digest> {
-        self.certified.get(&id).copied().or_else(|| self.claims.get(&id)?.reached(threshold))
+        self.certified.get(&id).copied().or_else(|| self.claims.get(&id)?.reached(Regency(0), threshold))
     }
 
     /// Notes that a certificate covers a peer's statement about `id`, which is within bounds because that is.
@@ -151,7 +153,41 @@ impl Window {
 
     /// What `peer` says is decided at `id`.
     pub(crate) fn claim_of(&self, peer: ReplicaId, id: InstanceId) -> Option<Digest> {
-        self.claims.get(&id)?.vote_of(peer)
+        self.claims.get(&id)?.vote_of(peer, Regency(0))
+    }
+
+    /// Begins `regency` in every open instance: votes and proposals of others go, and so do candidates that nobody
+    /// needs; `is_needed` tells which.
+    pub(crate) fn install(&mut self, regency: Regency, is_needed: impl Fn(InstanceId, &Digest) -> bool) {
+        self.early.clear();
+        self.fetches.clear();
+        for (id, instance) in &mut self.instances {
+            instance.install(regency);
+            if let Proposal::Early(_) = instance.proposal {
+                self.early.insert(*id);
+            }
+            let (accepts, decided) = (&instance.accepts, instance.decided);
+            instance.candidates.retain(|digest, candidate| {
+                let is_named = decided == Some(*digest) || accepts.voters(digest).next().is_some();
+                let is_kept = is_named || is_needed(*id, digest);
+                if !is_kept {
+                    for (request, _) in candidate.open() {
+                        self.waiting.remove(&(request, *id, *digest));
+                    }
+                }
+                is_kept
+            });
+        }
+        self.instances.retain(|_, instance| !instance.is_empty());
+    }
+
+    /// The request with this digest, if a candidate holds it without proof.
+    pub(crate) fn unproven(&self, request: &Digest) -> Option<Arc<Request>> {
+        let range =
+            (*request, InstanceId(0), Digest([0; 32]))..=(*request, InstanceId(u64::MAX), Digest([255; 32]));
+        self.waiting.range(range).find_map(|((_, id, digest), position)| {
+            self.instances.get(id)?.candidates.get(digest)?.unproven(*position)
+        })
     }
 
     /// Schedules a question for what the instance lacks; one that is scheduled stays if it is due earlier, or if

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use super::{EXECUTING_MAX, Replica};
 use crate::action::{Action, Delivery};
 use crate::ids::{Digest, InstanceId};
+use crate::leader_change::sync::empty_batch;
 use crate::message::{Batch, Outcome, Refusal, Request, RequestPlace};
+use crate::mutants::{Mutant, is_active};
 use crate::sessions::{Delivered, Known};
 use crate::time::Timestamp;
 
@@ -35,6 +37,9 @@ impl Replica {
                 let Some((digest, mut instance)) = self.window.take_decided(next) else { break };
                 let (batch, requests) = match instance.candidates.remove(&digest) {
                     Some(candidate) => {
+                        if let Some(accepted) = instance.accepted {
+                            self.timer.observe_round(instance.decided_at.since(accepted));
+                        }
                         (Arc::clone(candidate.batch()), candidate.requests().cloned().collect())
                     }
                     // Only a mutant decides without the batch at hand.
@@ -44,6 +49,11 @@ impl Replica {
             }
             if self.log.prefix() == before {
                 return;
+            }
+            let requests = &self.requests;
+            self.timer.note_progress(|request| requests.contains(request));
+            if is_active(Mutant::TimerResetByProgress) {
+                self.timer.restart(now);
             }
             self.on_prefix(now, before, actions);
         }
@@ -65,6 +75,7 @@ impl Replica {
             // Another request of the same place is void from here on, too.
             let removed =
                 self.requests.remove(&request.digest()).or_else(|| self.requests.remove_place(&place));
+            self.announcements.forget(&request.digest());
             let is_whole = removed.unwrap_or(false);
             let position = u16::try_from(position).unwrap_or(u16::MAX);
             match self.sessions.deliver(&request, instance, position, timestamp, &self.settings) {
@@ -82,7 +93,7 @@ impl Replica {
         }
         self.executing.push_back(Executing { instance, chain, places });
         let view = self.view.id();
-        let regency = self.regency;
+        let regency = self.change.regency;
         actions.push(Action::Execute(Delivery { instance, view, regency, timestamp, chain, operations }));
         self.wake_early(instance, actions);
     }
@@ -112,7 +123,7 @@ impl Replica {
         while let Some(session) = self.requests.first_early().filter(|first| first.instance() <= prefix) {
             for request in self.requests.take_early(session) {
                 match self.sessions.lookup(&request) {
-                    Known::New => self.requests.queue(&request.digest()),
+                    Known::New => self.queue_or_hold(&request),
                     Known::NoSession => {
                         self.requests.remove(&request.digest());
                         let expired = Outcome::Refused(Refusal::SessionExpired);
@@ -125,8 +136,4 @@ impl Replica {
             }
         }
     }
-}
-
-fn empty_batch(view: crate::ids::ViewId, instance: InstanceId) -> Arc<Batch> {
-    Arc::new(Batch { view, instance, timestamp: Timestamp(0), requests: Vec::new() })
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Replica, broadcast, report, send};
 use crate::action::{Action, Reason};
+use crate::chain::has_signers;
 use crate::digest::chain_next;
 use crate::ids::{Digest, InstanceId, ReplicaId, Signature};
 use crate::limits::DECIDED_PER_STATUS_MAX;
@@ -18,7 +19,11 @@ const EXCHANGES_PER_PERIOD: u32 = 8;
 impl Replica {
     pub(super) fn on_connected(&mut self, now: Timestamp, peer: ReplicaId, actions: &mut Vec<Action>) {
         self.links.set_connected(peer, true);
+        if peer == self.leader() {
+            self.change.leader_lost = None;
+        }
         send(peer, Message::Status(self.own_status()), actions);
+        self.resend_change(Some(peer), actions);
         self.resend_open(now, Some(peer), actions);
         if let Some(signature) = self.chain.own_uncertified() {
             send(peer, Message::ChainSignature(signature), actions);
@@ -37,14 +42,22 @@ impl Replica {
         }
         self.links.note(from, status);
         let spacing = self.exchange_spacing();
-        if status.decided < self.log.prefix() {
-            if self.links.may_help(from, now, spacing) {
-                self.help(from, status, actions);
+        let is_behind = status.decided < self.log.prefix();
+        let is_uncertified = status.certified < self.chain.certified();
+        let is_regency_behind = self.is_regency_ahead_of(&status);
+        if (is_behind || is_uncertified || is_regency_behind) && self.links.may_help(from, now, spacing) {
+            if is_regency_behind {
+                self.help_regency(from, &status, actions);
             }
-        } else if status.certified < self.chain.certified() && self.links.may_help(from, now, spacing) {
-            self.send_certificate(from, actions);
+            if is_behind {
+                self.help(from, status, actions);
+            } else if is_uncertified {
+                self.send_certificate(from, actions);
+            }
         }
-        if status.decided > self.log.prefix() && self.links.may_tell(from, now, spacing) {
+        let is_ahead = status.decided > self.log.prefix()
+            || (status.regency, status.is_live) > (self.change.regency, self.change.is_live());
+        if is_ahead && self.links.may_tell(from, now, spacing) {
             send(from, Message::Status(self.own_status()), actions);
         }
     }
@@ -80,13 +93,13 @@ impl Replica {
 
     /// Votes for what was decided here before this replica's own vote was needed. Others may need it, when one
     /// that voted then has gone since; for what is decided, a vote is always safe [LINK-2].
-    fn vote_late(&mut self, instance: InstanceId, digest: Digest) {
+    pub(super) fn vote_late(&mut self, instance: InstanceId, digest: Digest) {
         // [CHAIN-1] What a leader change must carry stays bounded, late or not.
         let is_in_span = instance <= self.chain.certified().plus(self.settings.span);
         match self.view.mode() {
             Mode::Bft if is_in_span => {
-                self.record.write(instance, self.regency, digest);
-                self.record.accept(instance, self.regency, digest);
+                self.record.write(instance, self.change.regency, digest);
+                self.record.confirm(instance, self.change.regency, digest);
             }
             // In crash-only mode one DECIDED is enough.
             Mode::Bft | Mode::Cft => {}
@@ -99,10 +112,11 @@ impl Replica {
         }
     }
 
-    fn own_status(&self) -> Status {
+    pub(super) fn own_status(&self) -> Status {
         Status {
             view: self.view.id(),
-            regency: self.regency,
+            regency: self.change.regency,
+            is_live: self.change.is_live(),
             decided: self.log.prefix(),
             retained_from: self.log.retained_from(),
             certified: self.chain.certified(),
@@ -111,6 +125,7 @@ impl Replica {
 
     pub(super) fn on_tick(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         self.fetch_due(now, actions);
+        self.check_patience(now, actions);
         if self.chain_due.is_some_and(|due| due <= now) {
             self.chain_due = None;
             self.sign(self.log.prefix(), self.log.chain(), actions);
@@ -120,6 +135,8 @@ impl Replica {
             self.links.renew_answers();
             if self.has_open_work() {
                 broadcast(Message::Status(self.own_status()), actions);
+                self.resend_change(None, actions);
+                self.yield_to_lacks(now, actions);
                 self.resend_open(now, None, actions);
                 if let Some(signature) = self.chain.own_uncertified() {
                     broadcast(Message::ChainSignature(signature), actions);
@@ -230,11 +247,7 @@ impl Replica {
         if certificate.view != self.view.id() {
             return report(from, Reason::WrongView, actions);
         }
-        let are_members =
-            certificate.signatures.iter().all(|(signer, _)| self.view.member(*signer).is_some());
-        let is_increasing =
-            certificate.signatures.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if a < b));
-        if certificate.signatures.len() < self.view.certifying() || !are_members || !is_increasing {
+        if !has_signers(&certificate, &self.view) {
             return report(from, Reason::BadCertificate, actions);
         }
         if self.log.chain_at(certificate.instance).is_some_and(|own| own != certificate.chain) {
@@ -245,7 +258,7 @@ impl Replica {
         }
     }
 
-    fn on_certified(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+    pub(super) fn on_certified(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         self.chain_due = None;
         self.close_votes();
         self.widen(now, actions);

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use super::{Replica, broadcast, report, send};
 use crate::action::{Action, Reason};
-use crate::ids::{Digest, InstanceId, ReplicaId};
+use crate::ids::{Digest, InstanceId, Regency, ReplicaId};
+use crate::leader_change::sync::empty_batch;
 use crate::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_MAX};
 use crate::message::{
     Batch, BatchAnswer, Body, BundleProof, Decided, FetchBatch, FetchBodies, Message, Propose, Request, Vote,
 };
+use crate::mutants::{Mutant, is_active};
 use crate::ordering::candidate::{Candidate, Source};
 use crate::ordering::instance::{Proposal, Situation, Step};
 use crate::ordering::votes::Counted;
@@ -27,8 +29,14 @@ impl Replica {
         vote: Vote,
         actions: &mut Vec<Action>,
     ) {
-        if self.admits_vote(from, vote, actions) {
-            let counted = self.window.open(vote.instance, now).writes.add(from, vote.digest);
+        // [ACCEPT-1] Of the epochs below the installed one only ACCEPTs are of use.
+        let is_of_use = vote.regency >= self.change.regency
+            || is_active(Mutant::OlderWritesLock)
+            || is_active(Mutant::OldEpochVotes);
+        if self.admits_vote(from, vote, actions) && is_of_use {
+            let installed = self.change.regency;
+            let writes = &mut self.window.open(vote.instance, now).writes;
+            let counted = writes.add(from, vote.regency, vote.digest, installed);
             self.on_counted(now, from, vote.instance, counted, actions);
         }
     }
@@ -41,7 +49,9 @@ impl Replica {
         actions: &mut Vec<Action>,
     ) {
         if self.admits_vote(from, vote, actions) {
-            let counted = self.window.open(vote.instance, now).accepts.add(from, vote.digest);
+            let installed = self.change.regency;
+            let accepts = &mut self.window.open(vote.instance, now).accepts;
+            let counted = accepts.add(from, vote.regency, vote.digest, installed);
             self.on_counted(now, from, vote.instance, counted, actions);
         }
     }
@@ -88,8 +98,9 @@ impl Replica {
             report(from, Reason::WrongView, actions);
             return false;
         }
-        if vote.regency != self.regency {
-            report(from, Reason::WrongRegency, actions);
+        // [PROPOSE-3] A vote of the next regency is early; one of a later regency is sent again [LINK-1].
+        let is_early = vote.regency > self.change.regency;
+        if vote.regency > self.change.regency.next() || (is_early && is_active(Mutant::EarlyDropped)) {
             return false;
         }
         if vote.instance <= self.log.prefix() {
@@ -124,22 +135,29 @@ impl Replica {
     }
 
     /// [`Self::evaluate`] without the delivery.
-    fn step(&mut self, now: Timestamp, id: InstanceId, actions: &mut Vec<Action>) {
+    pub(super) fn step(&mut self, now: Timestamp, id: InstanceId, actions: &mut Vec<Action>) {
         loop {
             let Some(step) = self.next_step(id) else { return };
             match step {
                 Step::Write(digest) => {
-                    let Some(message) = self.record.write(id, self.regency, digest) else { return };
+                    if is_active(Mutant::TimestampOnBound) && !self.is_in_time(now, id, &digest) {
+                        return;
+                    }
+                    let epoch = self.voting_epoch();
+                    let Some(message) = self.record.write(id, epoch, digest) else { return };
                     broadcast(message, actions);
-                    self.window.open(id, now).writes.add(self.me, digest);
+                    self.window.open(id, now).writes.add(self.me, epoch, digest, self.change.regency);
                 }
                 Step::Accept(digest) => {
-                    let Some(message) = self.record.accept(id, self.regency, digest) else { return };
+                    let epoch = self.voting_epoch();
+                    let Some(message) = self.record.accept(id, epoch, digest) else { return };
                     broadcast(message, actions);
-                    self.window.open(id, now).accepts.add(self.me, digest);
+                    self.window.open(id, now).accepts.add(self.me, epoch, digest, self.change.regency);
                 }
                 Step::Decide(digest) => {
-                    self.window.open(id, now).decided = Some(digest);
+                    let instance = self.window.open(id, now);
+                    instance.decided = Some(digest);
+                    instance.decided_at = now;
                     return;
                 }
                 Step::FetchBatch { is_urgent: true, .. } => return self.window.schedule_fetch(id, now),
@@ -153,14 +171,48 @@ impl Replica {
 
     fn next_step(&self, id: InstanceId) -> Option<Step> {
         let instance = self.window.get(id)?;
+        let bound = self.change.bound(id);
+        // What the leader has selected is proposed once its SYNC is signed.
+        let is_open = self.change.is_live() || bound.is_none();
+        let is_in_reach = id <= self.vote_limit() && id > self.chain.certified();
         Some(instance.next_step(&Situation {
             instance: id,
             view: &self.view,
-            regency: self.regency,
+            regency: self.voting_epoch(),
             record: &self.record,
-            may_vote: self.record.may_vote() && id <= self.vote_limit() && id > self.chain.certified(),
+            bound,
+            may_vote: self.record.may_vote() && is_open && is_in_reach,
             known_decided: self.window.claimed(id, self.view.weak()),
         }))
+    }
+
+    /// Whether a batch's timestamp is near the own clock.
+    fn is_in_time(&self, now: Timestamp, id: InstanceId, digest: &Digest) -> bool {
+        let candidate = self.window.get(id).and_then(|open| open.candidates.get(digest));
+        let skew = self.settings.max_clock_skew;
+        candidate.is_some_and(|candidate| candidate.batch().timestamp.distance(now) <= skew)
+    }
+
+    /// The epoch in which this replica votes: that of the installed regency, whether it has begun or not [STOP-3].
+    fn voting_epoch(&self) -> Regency {
+        if is_active(Mutant::OldEpochVotes) && !self.change.is_live() {
+            return self.change.regency.previous();
+        }
+        self.change.regency
+    }
+
+    /// Opens an instance that the regency's SYNC has bound, and does what it calls for.
+    pub(super) fn open_bound(&mut self, now: Timestamp, id: InstanceId, digest: Digest) {
+        let empty = empty_batch(self.view.id(), id);
+        let is_here = self.window.open(id, now).candidates.contains_key(&digest);
+        if !is_here && empty.digest() == digest {
+            self.window.add_candidate(id, digest, Candidate::new(empty), now);
+        }
+        if let Some(candidate) = self.window.get(id).and_then(|open| open.candidates.get(&digest)) {
+            for request in &candidate.batch().requests {
+                self.requests.mark_proposed(request);
+            }
+        }
     }
 
     /// Looks again at the instances that this replica may vote for since its prefix or certificate moved.
@@ -169,6 +221,9 @@ impl Replica {
         let mut next = self.vote_edge.max(self.log.prefix()).next();
         self.vote_edge = self.vote_edge.max(limit);
         while next <= limit {
+            if let Some(digest) = self.change.bound(next) {
+                self.open_bound(now, next, digest);
+            }
             self.step(now, next, actions);
             next = next.next();
         }
@@ -203,7 +258,10 @@ impl Replica {
             let Some(step) = self.next_step(id) else { continue };
             match step {
                 Step::FetchBatch { digest, .. } => self.ask_for_batch(id, digest, actions),
-                Step::FetchBodies(digest) => self.ask_for_bodies(id, digest, actions),
+                Step::FetchBodies(digest) => {
+                    self.ask_for_bodies(id, digest, actions);
+                    self.tell_lack(now, id, digest, actions);
+                }
                 Step::Write(_) | Step::Accept(_) | Step::Decide(_) | Step::Wait => continue,
             }
             let retry = self.settings.fetch_delay.saturating_mul(FETCH_RETRY_DELAYS);
@@ -212,7 +270,8 @@ impl Replica {
     }
 
     fn ask_for_batch(&mut self, id: InstanceId, digest: Digest, actions: &mut Vec<Action>) {
-        let claimants = self.window.claimants(id, &digest);
+        let mut claimants = self.window.claimants(id, &digest);
+        claimants.extend(self.change.holders(id, &digest));
         let fetch = FetchBatch { view: self.view.id(), instance: id, digest };
         if let Some(holder) = self.next_holder(id, &digest, claimants) {
             send(holder, Message::FetchBatch(fetch), actions);
@@ -224,6 +283,9 @@ impl Replica {
             return;
         };
         let requests: Vec<_> = candidate.missing().take(FETCH_MAX).collect();
+        if requests.is_empty() {
+            return;
+        }
         if let Some(holder) = self.next_holder(id, &digest, Vec::new()) {
             send(holder, Message::FetchBodies(FetchBodies { instance: id, requests }), actions);
         }
@@ -371,7 +433,7 @@ impl Replica {
                 && let Some(candidate) = instance.candidates.get(&digest)
             {
                 let batch = Arc::clone(candidate.batch());
-                let regency = self.regency;
+                let regency = self.change.regency;
                 messages.push(Message::Propose(Propose { regency, batch, inline: Vec::new() }));
             }
             messages.extend(self.record.resend(id));
@@ -391,7 +453,7 @@ fn weight(bodies: &[Body]) -> usize {
 }
 
 /// Keeps as many bodies as fit into one answer, proofs included; one always does.
-fn truncate(bodies: &mut Vec<Body>) {
+pub(super) fn truncate(bodies: &mut Vec<Body>) {
     let mut bytes = 0_usize;
     let mut last: Option<&Arc<BundleProof>> = None;
     let count = bodies.iter().take_while(|body| {

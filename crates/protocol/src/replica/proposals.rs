@@ -17,7 +17,7 @@ use crate::view::RequestAuth;
 impl Replica {
     /// Proposes what has gathered, if this replica leads and the window has room [PROPOSE-1].
     pub(super) fn propose(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.leader() != self.me || !self.record.may_vote() {
+        if self.leader() != self.me || !self.record.may_vote() || !self.change.is_live() {
             return;
         }
         while self.requests.has_unproposed() && !self.executor_is_full() {
@@ -38,7 +38,8 @@ impl Replica {
                 timestamp: now,
                 requests: bodies.iter().map(|body| body.request.digest()).collect(),
             });
-            let propose = Propose { regency: self.regency, batch: Arc::clone(&batch), inline: Vec::new() };
+            let propose =
+                Propose { regency: self.change.regency, batch: Arc::clone(&batch), inline: Vec::new() };
             broadcast(Message::Propose(propose), actions);
             let digest = batch.digest();
             let mut candidate = Candidate::new(batch);
@@ -46,7 +47,9 @@ impl Replica {
                 candidate.put(position, body, Source::Pool);
             }
             self.window.add_candidate(instance, digest, candidate, now);
-            self.window.open(instance, now).proposal = Proposal::Accepted(digest);
+            let open = self.window.open(instance, now);
+            open.proposal = Proposal::Accepted(digest);
+            open.accepted = Some(now);
             self.evaluate(now, instance, actions);
         }
     }
@@ -69,20 +72,25 @@ impl Replica {
         if propose.batch.view != self.view.id() {
             return report(from, Reason::WrongView, actions);
         }
-        if propose.regency != self.regency {
-            return report(from, Reason::WrongRegency, actions);
-        }
-        if from != self.leader() {
+        if from != self.view.leader_of(propose.regency) {
             return report(from, Reason::NotTheLeader, actions);
         }
-        if id <= self.log.prefix() {
+        if propose.regency < self.change.regency || id <= self.log.prefix() {
             return;
         }
         if id > Window::horizon(self.log.prefix(), &self.settings) {
             return report(from, Reason::TooFarAhead, actions);
         }
+        if propose.regency > self.change.regency {
+            return self.keep_for_next(now, from, propose, actions);
+        }
+        // [SYNC-3] What SYNC has proposed is not proposed again.
+        if self.change.is_live() && id <= self.change.last_bound() {
+            return report(from, Reason::BelowSync, actions);
+        }
         let limit = self.vote_limit();
         let skew = self.settings.max_clock_skew;
+        let is_live = self.change.is_live();
         let instance = self.window.open(id, now);
         let (is_known, is_same) = match &instance.proposal {
             Proposal::None => (false, false),
@@ -104,11 +112,14 @@ impl Replica {
             return report(from, reason, actions);
         }
         let timestamp = propose.batch.timestamp;
-        if timestamp < now && now.since(timestamp) > skew {
+        if is_live && timestamp < now && now.since(timestamp) > skew {
             return report(from, Reason::TimestampSkewed, actions);
         }
         let is_ahead_of_clock = timestamp > now && timestamp.since(now) > skew;
-        if id > limit || is_ahead_of_clock {
+        if id > limit || is_ahead_of_clock || !is_live {
+            if is_active(Mutant::EarlyDropped) {
+                return;
+            }
             // [PROPOSE-3] Early: kept, one per instance, and tried again. Bodies are fetched then: they would make
             // it as large as a frame.
             let (regency, batch) = (propose.regency, propose.batch);
@@ -119,8 +130,32 @@ impl Replica {
         self.accept_proposal(now, from, propose, actions);
     }
 
+    /// Keeps a proposal of the next regency, one per instance, until that is installed [PROPOSE-3].
+    fn keep_for_next(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        propose: Propose,
+        actions: &mut Vec<Action>,
+    ) {
+        if propose.regency > self.change.regency.next() || is_active(Mutant::EarlyDropped) {
+            // Of later regencies nothing is kept: their leaders send again [LINK-1].
+            return;
+        }
+        if let Some(reason) = unfit(&propose.batch, self.settings.batch_requests_max) {
+            return report(from, reason, actions);
+        }
+        let instance = self.window.open(propose.batch.instance, now);
+        if instance.next.is_none() {
+            instance.next = Some(Box::new(Propose { inline: Vec::new(), ..propose }));
+        }
+    }
+
     /// Judges again the proposals that were kept because they came early.
     pub(super) fn retry_early(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if !self.change.is_live() {
+            return;
+        }
         for id in self.window.early_up_to(self.vote_limit()) {
             self.window.mark_early(id, false);
             let Some(instance) = self.window.get_mut(id) else { continue };
@@ -152,15 +187,18 @@ impl Replica {
             }
             self.window.add_candidate(id, digest, candidate, now);
         }
-        for request in &batch.requests {
-            self.requests.mark_proposed(request);
-        }
-        self.window.open(id, now).proposal = Proposal::Accepted(digest);
+        let is_slow = self.mark_proposed(now, &batch);
+        let instance = self.window.open(id, now);
+        instance.proposal = Proposal::Accepted(digest);
+        instance.accepted = Some(now);
         for body in &inline {
             self.put_body(now, from, body, actions);
         }
         self.judge_bodies(id, from, actions);
         self.evaluate(now, id, actions);
+        if is_slow {
+            self.leave_slow_leader(now, actions);
+        }
     }
 
     /// Once all bodies of an accepted proposal are here: whether the batch keeps the rules that need them.
@@ -200,7 +238,8 @@ impl Replica {
             return report(from, Reason::UnexpectedBody, actions);
         }
         // [REQ-3] A signature convinces here too; without one the body waits for the client's own channel.
-        let is_authentic = body.proof.is_some() && self.view.admits(&body.request.client());
+        let is_proven = body.proof.is_some() || self.is_vouched(&body.request.digest());
+        let is_authentic = is_proven && self.view.admits(&body.request.client());
         if !is_authentic && self.view.request_auth() == RequestAuth::Signature {
             return report(from, Reason::Unsigned, actions);
         }

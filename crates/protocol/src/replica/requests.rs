@@ -1,6 +1,5 @@
 //! The request walk: from a client's channel into the pool, or back with an answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Replica;
@@ -10,7 +9,7 @@ use crate::ids::ReplicaId;
 use crate::limits::{Settings, WHOLE_RESULT_BYTES_MAX};
 use crate::message::{Body, Outcome, Refusal, Reply, Request, RequestKind, RequestPlace};
 use crate::mutants::{Mutant, is_active};
-use crate::requests::Full;
+use crate::requests::{Full, Hold};
 use crate::sessions::Known;
 use crate::time::Timestamp;
 use crate::view::{RequestAuth, View};
@@ -28,16 +27,20 @@ impl Replica {
             return self.refuse(&request, Reason::Unsigned, Refusal::BadSignature, actions);
         }
         let body = Body { request, proof };
-        self.admit(&body, whole_result, actions);
-        // [REQ-7] Whatever became of it here, it is authentic: a proposal may not be held up for want of that.
+        self.admit(now, &body, whole_result, actions);
+        self.on_authentic(now, &body, actions);
+    }
+
+    /// [REQ-7] Whatever became of a request here, it is authentic: a proposal may not be held up for want of that.
+    pub(super) fn on_authentic(&mut self, now: Timestamp, body: &Body, actions: &mut Vec<Action>) {
         if self.window.wants(&body.request.digest()) {
-            self.on_authentic_body(now, &body, actions);
+            self.on_authentic_body(now, body, actions);
         }
     }
 
     /// Answers a request that is authentic, or takes it into the pool.
-    fn admit(&mut self, body: &Body, whole_result: bool, actions: &mut Vec<Action>) {
-        let Body { request, proof } = body;
+    fn admit(&mut self, now: Timestamp, body: &Body, whole_result: bool, actions: &mut Vec<Action>) {
+        let request = &body.request;
         let is_early = match self.sessions.lookup(request) {
             Known::Answered(outcome) => return self.reply(&request.place(), outcome, whole_result, actions),
             Known::Reused => {
@@ -51,22 +54,36 @@ impl Replica {
             Known::New => false,
             Known::NoSession if request.kind() == RequestKind::Open => false,
             // [REQ-6] A session whose place is above the own prefix may yet be opened.
+            Known::NoSession if is_active(Mutant::ExpiredTooEarly) => {
+                return self.refuse(request, Reason::SessionExpired, Refusal::SessionExpired, actions);
+            }
             Known::NoSession if request.session().instance() > self.log.prefix() => true,
             Known::NoSession => {
                 return self.refuse(request, Reason::SessionExpired, Refusal::SessionExpired, actions);
             }
         };
-        let (request, proof) = (Arc::clone(request), proof.clone());
-        match self.requests.insert(Arc::clone(&request), proof, whole_result, is_early, &self.settings) {
+        match self.pool(now, body, whole_result, is_early) {
             Ok(()) => {}
             Err(Full::Reused) => {
-                self.refuse(&request, Reason::SequenceReused, Refusal::SequenceReused, actions);
+                self.refuse(request, Reason::SequenceReused, Refusal::SequenceReused, actions);
             }
             Err(Full::Busy) => {
                 let busy = Refusal::Busy { retry_after: RETRY_AFTER };
-                self.refuse(&request, Reason::ClientBusy, busy, actions);
+                self.refuse(request, Reason::ClientBusy, busy, actions);
             }
         }
+    }
+
+    /// Takes an authentic request into the pool.
+    pub(super) fn pool(
+        &mut self,
+        now: Timestamp,
+        body: &Body,
+        whole_result: bool,
+        is_early: bool,
+    ) -> Result<(), Full> {
+        let hold = if is_early { Hold::Early } else { self.announcement_hold(&body.request) };
+        self.requests.insert(body, whole_result, hold, now, &self.settings)
     }
 
     /// Sends an answer to the client of `place`: whole, or by digest if another replica sends it whole.

@@ -74,7 +74,7 @@ impl Scene {
             mode,
             faults: View::faults_max(mode, usize::from(n)),
             members: members.collect(),
-            clients: Clients::Open,
+            clients: Clients::Listed(BTreeMap::from([(ALICE, PublicKey([100; 32]))])),
             request_auth: auth,
         });
         let config = ReplicaConfig {
@@ -173,6 +173,7 @@ impl Scene {
         let status = Status {
             view: self.view,
             regency: Regency(0),
+            is_live: true,
             decided: InstanceId(decided),
             retained_from: InstanceId(1),
             certified: InstanceId(0),
@@ -297,6 +298,17 @@ impl Scene {
             Message::Status(status) => format!("STATUS {}", status.decided),
             Message::ChainSignature(signature) => format!("chain signature {}", signature.instance),
             Message::ChainCertificate(certificate) => format!("chain certificate {}", certificate.instance),
+            Message::Stop(stop) => format!("STOP {}", stop.regency),
+            Message::StopData(stated) => {
+                format!("STOPDATA {} of replica {}", stated.data.regency, stated.sender)
+            }
+            Message::Sync(sync) => format!("SYNC {}", sync.regency),
+            Message::Forward(bodies) => {
+                let digests: Vec<_> = bodies.iter().map(|body| body.request.digest()).collect();
+                format!("FORWARD {}", self.list(digests.iter()))
+            }
+            Message::Announce(requests) => format!("ANNOUNCE {}", self.list(requests.iter())),
+            Message::Lack(requests) => format!("LACK {}", self.list(requests.iter())),
         }
     }
 

@@ -103,6 +103,10 @@ settings! {
     retained_instances = "retained_instances", "Decided instances kept for replicas that fell behind; at least span + 2 * window.";
     retained_bytes = "retained_bytes", "Bytes of decided batches kept beyond retained_instances.";
     fetch_delay = "fetch_delay_ms", "How long a missing request is waited for before it is fetched, in milliseconds.";
+    request_timeout_min = "request_timeout_min_ms", "The leader is suspected no sooner than after twice this, in milliseconds; the timeout grows by itself where rounds are slow.";
+    request_timeout_max = "request_timeout_max_ms", "The request timeout never grows beyond this, in milliseconds.";
+    proposal_delay_min = "proposal_delay_min_ms", "A leader may let requests wait this long before it proposes them, in milliseconds; the bound grows by itself where rounds are slow.";
+    standing_period = "standing_period_ms", "How long a client stays suspect whose requests reached some replicas only, in milliseconds.";
 }
 
 /// Reads the section; keys that are absent keep their defaults.

@@ -13,7 +13,7 @@ use regency_protocol::digest::signing_bytes;
 use regency_protocol::event::{ClientRequest, Event, Verified};
 use regency_protocol::ids::{ClientId, PublicKey};
 use regency_protocol::message::{
-    Body, Bundle, BundleProof, Message, Outcome, Refusal, Reply, Request, RequestKind, Statement,
+    Bundle, BundleProof, Message, Outcome, Refusal, Reply, Request, RequestKind, Statement,
 };
 use regency_protocol::replica::Replica as Core;
 use regency_protocol::time::Timestamp;
@@ -282,20 +282,7 @@ impl EventLoop {
         if self.validator.is_none() {
             return true;
         }
-        let are_valid = |bodies: &[Body]| bodies.iter().all(|body| self.is_valid(&body.request));
-        match message {
-            Message::Propose(propose) => are_valid(&propose.inline),
-            Message::BatchAnswer(answer) => are_valid(&answer.bodies),
-            Message::Bodies(bodies) => are_valid(bodies),
-            Message::Write(_)
-            | Message::Accept(_)
-            | Message::Decided(_)
-            | Message::FetchBatch(_)
-            | Message::FetchBodies(_)
-            | Message::Status(_)
-            | Message::ChainSignature(_)
-            | Message::ChainCertificate(_) => true,
-        }
+        message.bodies().iter().all(|body| self.is_valid(&body.request))
     }
 
     /// Carries out actions, and those that follow from them, in order.

@@ -77,6 +77,7 @@ pub struct StatusReport {
 pub(super) fn state_name(state: ReplicaState) -> &'static str {
     match state {
         ReplicaState::Normal => "normal",
+        ReplicaState::LeaderChange => "leader-change",
         ReplicaState::StateLost => "state-lost",
         // Nothing in this version heals it; state transfer will, under a name of its own.
         ReplicaState::Behind => "recovering",
@@ -94,6 +95,10 @@ pub(super) fn readiness(status: &ReplicaStatus, quorum: usize) -> Readiness {
         ReplicaState::Behind => {
             Some("behind: the other replicas do not keep any more what it misses".to_owned())
         }
+        ReplicaState::LeaderChange => Some(format!(
+            "leader change: regency {} of replica {} has not begun yet",
+            status.regency, status.leader
+        )),
         ReplicaState::Normal if status.connected_peers + 1 < quorum => Some(format!(
             "connected to {} other replicas, {} are needed for a quorum",
             status.connected_peers,

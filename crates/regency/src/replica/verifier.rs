@@ -107,36 +107,11 @@ impl Verifier {
     }
 
     fn collect_message(&mut self, place: usize, from: ReplicaId, message: &Message) -> bool {
-        match message {
-            Message::Propose(propose) => self.collect_bodies(place, &propose.inline),
-            Message::BatchAnswer(answer) => self.collect_bodies(place, &answer.bodies),
-            Message::Bodies(bodies) => self.collect_bodies(place, bodies),
-            Message::ChainSignature(signature) => {
-                let statement = Statement::Chain {
-                    view: signature.view,
-                    instance: signature.instance,
-                    chain: signature.chain,
-                };
-                self.collect_member(place, from, &statement, signature.signature)
-            }
-            Message::ChainCertificate(certificate) => {
-                let statement = Statement::Chain {
-                    view: certificate.view,
-                    instance: certificate.instance,
-                    chain: certificate.chain,
-                };
-                certificate
-                    .signatures
-                    .iter()
-                    .all(|(signer, signature)| self.collect_member(place, *signer, &statement, *signature))
-            }
-            Message::Write(_)
-            | Message::Accept(_)
-            | Message::Decided(_)
-            | Message::FetchBatch(_)
-            | Message::FetchBodies(_)
-            | Message::Status(_) => true,
-        }
+        let signatures = message.member_signatures(from, &self.view);
+        self.collect_bodies(place, message.bodies())
+            && signatures
+                .iter()
+                .all(|signed| self.collect_member(place, signed.signer, &signed.statement, signed.signature))
     }
 
     fn collect_member(

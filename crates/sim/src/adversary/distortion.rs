@@ -9,7 +9,7 @@ use regency_protocol::ids::{ClientId, Digest, InstanceId, Regency, ReplicaId, Si
 use regency_protocol::limits::FETCH_ANSWERS_PER_PERIOD_MAX;
 use regency_protocol::message::{
     Batch, Body, ChainCertificate, ChainSignature, FetchBodies, Message, Outcome, Propose, Refusal, Reply,
-    Request, Statement, Vote,
+    Request, Statement, Stop, Vote,
 };
 use regency_protocol::time::Timestamp;
 
@@ -216,6 +216,15 @@ impl Distortion {
             Message::ChainCertificate(certificate) => {
                 Message::ChainCertificate(self.altered_certificate(me, certificate, keyring))
             }
+            Message::Stop(stop) => {
+                let regency = Regency(self.other_number(stop.regency.0));
+                Message::Stop(Stop { regency, ..*stop })
+            }
+            Message::StopData(_)
+            | Message::Sync(_)
+            | Message::Forward(_)
+            | Message::Announce(_)
+            | Message::Lack(_) => message.clone(),
         }
     }
 

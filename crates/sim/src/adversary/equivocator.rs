@@ -71,7 +71,13 @@ impl Equivocator {
             | Message::FetchBodies(_)
             | Message::Bodies(_)
             | Message::ChainSignature(_)
-            | Message::ChainCertificate(_) => return,
+            | Message::ChainCertificate(_)
+            | Message::Stop(_)
+            | Message::StopData(_)
+            | Message::Sync(_)
+            | Message::Forward(_)
+            | Message::Announce(_)
+            | Message::Lack(_) => return,
         };
         self.decided = self.decided.max(decided);
     }

@@ -20,7 +20,14 @@ pub(crate) fn check(by: ReplicaId, report: &Misbehaviour) -> Result<(), Violatio
         | Reason::InvalidRequest
         | Reason::ConflictingDecision
         | Reason::ConflictingChain
-        | Reason::BadCertificate => true,
+        | Reason::BadCertificate
+        | Reason::BadStopData
+        | Reason::BadSync
+        | Reason::SecondSync
+        | Reason::WrongSelection
+        | Reason::BelowSync
+        | Reason::BadForward
+        | Reason::UnexpectedAnnounce => true,
         // What comes late, twice or from far ahead may do so for want of a better network.
         Reason::TooFarAhead
         | Reason::TimestampSkewed
@@ -35,7 +42,10 @@ pub(crate) fn check(by: ReplicaId, report: &Misbehaviour) -> Result<(), Violatio
         | Reason::BelowFloor
         | Reason::SessionExpired
         | Reason::ClientBusy
-        | Reason::OpenExpired => false,
+        | Reason::OpenExpired
+        | Reason::ForwardTooMuch
+        | Reason::ClientSuspect
+        | Reason::SlowLeader => false,
     };
     if is_offence {
         let detail = format!("replica {by} reports {:?} of correct replica {accused}", report.reason);

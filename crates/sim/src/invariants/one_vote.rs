@@ -44,7 +44,13 @@ impl OneVote {
             | Message::Bodies(_)
             | Message::Status(_)
             | Message::ChainSignature(_)
-            | Message::ChainCertificate(_) => return Ok(()),
+            | Message::ChainCertificate(_)
+            | Message::Stop(_)
+            | Message::StopData(_)
+            | Message::Sync(_)
+            | Message::Forward(_)
+            | Message::Announce(_)
+            | Message::Lack(_) => return Ok(()),
         };
         if votes_lost {
             let detail = format!("replica {by} has lost its votes and sends {phase:?} {vote:?}");

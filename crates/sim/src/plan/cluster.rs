@@ -24,7 +24,7 @@ const LONG_CALLS: usize = 200;
 const BFT_SIZES: [u16; 12] = [4, 4, 4, 4, 4, 4, 4, 5, 6, 7, 10, 13];
 const CFT_SIZES: [u16; 6] = [3, 3, 3, 4, 5, 7];
 
-pub(super) fn view(seed: u64, mode: Mode, stream: &mut Stream) -> View {
+pub(crate) fn view(seed: u64, mode: Mode, stream: &mut Stream) -> View {
     let n = match mode {
         Mode::Bft => stream.pick(&BFT_SIZES),
         Mode::Cft => stream.pick(&CFT_SIZES),
@@ -56,6 +56,8 @@ pub(super) fn settings(edges: bool, stream: &mut Stream) -> Settings {
         status_period: Duration::from_millis(stream.between(30, 150)),
         ..Settings::default()
     };
+    settings.request_timeout_min = settings.status_period * 2 + Duration::from_millis(stream.between(1, 200));
+    settings.request_timeout_max = Duration::from_secs(stream.between(3, 8));
     if edges {
         settings.window = stream.pick(&[1, 1, 2, 3, 8]);
         settings.chain_interval = stream.between(1, 6);

@@ -134,7 +134,13 @@ impl World<'_> {
             Message::BatchAnswer(_)
             | Message::Bodies(_)
             | Message::Status(_)
-            | Message::ChainSignature(_) => None,
+            | Message::ChainSignature(_)
+            | Message::Stop(_)
+            | Message::StopData(_)
+            | Message::Sync(_)
+            | Message::Forward(_)
+            | Message::Announce(_)
+            | Message::Lack(_) => None,
         };
         self.points.extend(point);
     }

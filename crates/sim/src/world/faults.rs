@@ -130,7 +130,7 @@ impl World<'_> {
     /// Whether a member is of no use to progress: owned, away, without votes, or too far behind.
     pub(super) fn is_out(&self, replica: ReplicaId) -> bool {
         self.nodes.get(&replica).is_none_or(|node| {
-            !node.is_up() || node.votes_lost || node.status().state != ReplicaState::Normal
+            !node.is_up() || node.votes_lost || node.status().state == ReplicaState::Behind
         })
     }
 }

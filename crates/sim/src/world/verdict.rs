@@ -48,7 +48,7 @@ impl World<'_> {
         if self.nodes.values().any(|node| node.is_up() && is_behind(node)) {
             self.points.insert(Point::FellBehind);
         }
-        self.plan.is_live() && out <= self.plan.view.faults()
+        out <= self.plan.view.faults()
     }
 
     /// Correct replicas that run, could catch up, and have not executed all that others have.

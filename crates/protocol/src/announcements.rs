@@ -1,0 +1,192 @@
+//! Who says that which request is authentic, who lacks that, and which clients are suspect for it [REQ-3].
+//!
+//! Owned by the replica, used by its authenticity walk where requests are authenticated by their channel. Bounded
+//! per peer: beyond its share a peer's oldest statements are forgotten.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::ids::{ClientId, Digest, ReplicaId};
+use crate::limits::ANNOUNCED_PER_PEER_MAX;
+use crate::message::Request;
+use crate::time::Timestamp;
+use crate::view::View;
+
+/// Clients that are remembered as suspect.
+const SUSPECTS_MAX: usize = 4096;
+
+/// A set of members, by their rank in the view: there are at most 127.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Members(u128);
+
+impl Members {
+    fn insert(&mut self, rank: usize) -> bool {
+        let bit = u32::try_from(rank).ok().and_then(|rank| 1_u128.checked_shl(rank)).unwrap_or(0);
+        let is_new = self.0 & bit == 0;
+        self.0 |= bit;
+        is_new
+    }
+
+    fn remove(&mut self, rank: usize) {
+        let bit = u32::try_from(rank).ok().and_then(|rank| 1_u128.checked_shl(rank)).unwrap_or(0);
+        self.0 &= !bit;
+    }
+
+    fn len(self) -> usize {
+        usize::try_from(self.0.count_ones()).unwrap_or(usize::MAX)
+    }
+}
+
+/// What is said of one request.
+#[derive(Debug, Default)]
+struct Said {
+    announced: Members,
+    lacked: Members,
+    /// The request, if a peer forwarded it and nothing proves it here yet.
+    body: Option<Arc<Request>>,
+}
+
+/// All that is said.
+#[derive(Debug, Default)]
+pub(crate) struct Announcements {
+    said: BTreeMap<Digest, Said>,
+    /// What each peer said, the oldest first.
+    order: BTreeMap<ReplicaId, VecDeque<Digest>>,
+    suspects: BTreeMap<ClientId, Timestamp>,
+    /// Digests to be announced when the input has drained.
+    outgoing: Vec<Digest>,
+}
+
+impl Announcements {
+    /// A member announces a request as authentic there; returns whether that is new.
+    pub(crate) fn announce(&mut self, by: ReplicaId, request: Digest, view: &View, is_own: bool) -> bool {
+        let Some(rank) = view.position(by) else { return false };
+        let is_new = self.said.entry(request).or_default().announced.insert(rank);
+        if is_new && !is_own {
+            self.remember(by, rank, request);
+        }
+        is_new
+    }
+
+    /// A member lacks proof of a proposed request; returns whether that is new.
+    pub(crate) fn lack(&mut self, by: ReplicaId, request: Digest, view: &View, is_own: bool) -> bool {
+        let Some(rank) = view.position(by) else { return false };
+        let is_new = self.said.entry(request).or_default().lacked.insert(rank);
+        if is_new && !is_own {
+            self.remember(by, rank, request);
+        }
+        is_new
+    }
+
+    /// Keeps a forwarded request until it is announced often enough.
+    pub(crate) fn keep(&mut self, request: &Arc<Request>) {
+        if let Some(said) = self.said.get_mut(&request.digest()) {
+            said.body.get_or_insert_with(|| Arc::clone(request));
+        }
+    }
+
+    /// The forwarded request with this digest.
+    pub(crate) fn kept(&self, request: &Digest) -> Option<Arc<Request>> {
+        self.said.get(request)?.body.clone()
+    }
+
+    /// How many members announced a request, this one included.
+    pub(crate) fn announced(&self, request: &Digest) -> usize {
+        self.said.get(request).map_or(0, |said| said.announced.len())
+    }
+
+    /// How many members lack proof of a request, this one included.
+    pub(crate) fn lacked(&self, request: &Digest) -> usize {
+        self.said.get(request).map_or(0, |said| said.lacked.len())
+    }
+
+    /// Forgets a request that is pending no more.
+    pub(crate) fn forget(&mut self, request: &Digest) {
+        if !self.said.is_empty() {
+            self.said.remove(request);
+        }
+    }
+
+    /// Makes a client suspect until then.
+    pub(crate) fn suspect(&mut self, client: ClientId, until: Timestamp) {
+        if self.suspects.len() < SUSPECTS_MAX || self.suspects.contains_key(&client) {
+            self.suspects.insert(client, until);
+        }
+    }
+
+    /// Whether a client is suspect.
+    pub(crate) fn is_suspect(&self, client: &ClientId) -> bool {
+        self.suspects.contains_key(client)
+    }
+
+    /// Clears the clients whose time is over; returns them.
+    pub(crate) fn clear_suspects(&mut self, now: Timestamp) -> Vec<ClientId> {
+        let cleared: Vec<ClientId> =
+            self.suspects.iter().filter(|(_, until)| **until <= now).map(|(client, _)| *client).collect();
+        cleared.iter().for_each(|client| _ = self.suspects.remove(client));
+        cleared
+    }
+
+    /// Has a request announced to all when the input has drained.
+    pub(crate) fn queue(&mut self, request: Digest) {
+        self.outgoing.push(request);
+    }
+
+    /// What is to be announced.
+    pub(crate) fn take_outgoing(&mut self) -> Vec<Digest> {
+        std::mem::take(&mut self.outgoing)
+    }
+
+    /// How many requests something is said of.
+    pub(crate) fn len(&self) -> usize {
+        self.said.len()
+    }
+
+    fn remember(&mut self, by: ReplicaId, rank: usize, request: Digest) {
+        let order = self.order.entry(by).or_default();
+        order.push_back(request);
+        if order.len() <= ANNOUNCED_PER_PEER_MAX {
+            return;
+        }
+        let Some(oldest) = order.pop_front() else { return };
+        if let Some(said) = self.said.get_mut(&oldest) {
+            said.announced.remove(rank);
+            said.lacked.remove(rank);
+            if said.announced.len() == 0 && said.lacked.len() == 0 {
+                self.said.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::Mode;
+    use crate::view::tests::view;
+
+    #[test]
+    fn a_member_counts_once() {
+        let view = view(Mode::Bft, 4, 1).unwrap();
+        let (mut said, request) = (Announcements::default(), Digest([1; 32]));
+        assert!(said.announce(ReplicaId(1), request, &view, false));
+        assert!(!said.announce(ReplicaId(1), request, &view, false));
+        assert!(said.lack(ReplicaId(1), request, &view, false));
+        assert_eq!((said.announced(&request), said.lacked(&request)), (1, 1));
+    }
+
+    #[test]
+    fn a_peer_that_floods_forgets_its_own_statements_only() {
+        let view = view(Mode::Bft, 4, 1).unwrap();
+        let mut said = Announcements::default();
+        let numbered = |number: usize| {
+            let mut digest = [0; 32];
+            digest[..8].copy_from_slice(&number.to_le_bytes());
+            Digest(digest)
+        };
+        said.announce(ReplicaId(1), numbered(0), &view, false);
+        (0..ANNOUNCED_PER_PEER_MAX + 5)
+            .for_each(|number| _ = said.announce(ReplicaId(2), numbered(number), &view, false));
+        assert_eq!((said.len(), said.announced(&numbered(0))), (ANNOUNCED_PER_PEER_MAX + 1, 1));
+    }
+}

@@ -1,0 +1,206 @@
+//! How long the oldest pending request may take: a multiple of what a round of votes takes here [STOP-1].
+//!
+//! A round, from an accepted proposal to its decision, shows what the cluster can do; a slow leader cannot
+//! stretch it, for any quorum ends it. So nobody tunes the timeout, and nobody but the network can raise it.
+
+use std::time::Duration;
+
+use crate::ids::Digest;
+use crate::limits::Settings;
+use crate::mutants::{Mutant, is_active};
+use crate::time::Timestamp;
+
+/// Rounds, at the slow end of what is usual, that a request may take before the leader is suspected.
+const ROUNDS: u32 = 8;
+/// Doublings that are counted; the cap makes more of them meaningless.
+const BACKOFF_MAX: u32 = 20;
+
+/// The smoothed time of a round and its deviation, as TCP keeps them of round trips (RFC 6298).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RoundTime {
+    mean: Duration,
+    deviation: Duration,
+}
+
+impl RoundTime {
+    /// Takes one round into account.
+    pub(crate) fn observe(&mut self, round: Duration) {
+        if self.mean.is_zero() {
+            self.mean = round;
+            self.deviation = half(round);
+            return;
+        }
+        let off = self.mean.abs_diff(round);
+        self.deviation = weighted(self.deviation, 3, off, 2);
+        self.mean = weighted(self.mean, 7, round, 3);
+    }
+
+    /// What a round takes, on its bad days.
+    pub(crate) fn bound(&self) -> Duration {
+        self.mean.saturating_add(self.deviation.saturating_mul(4))
+    }
+}
+
+/// The timer of the oldest pending request, and its backoff.
+#[derive(Debug, Default)]
+pub(crate) struct RequestTimer {
+    round: RoundTime,
+    /// How often the timeout has doubled.
+    backoff: u32,
+    /// The request that was oldest at install: its execution is progress.
+    watched: Option<Digest>,
+    /// No request's time began before this: when the regency began, or the replica caught up.
+    began: Timestamp,
+    /// When the pool is looked at next.
+    due: Option<Timestamp>,
+}
+
+impl RequestTimer {
+    /// A round has ended.
+    pub(crate) fn observe_round(&mut self, round: Duration) {
+        self.round.observe(round);
+    }
+
+    /// What a round takes, on its bad days.
+    pub(crate) fn round(&self) -> Duration {
+        self.round.bound()
+    }
+
+    /// How long a request may wait with `backlog` full batches before it.
+    pub(crate) fn timeout(&self, backlog: u32, settings: &Settings) -> Duration {
+        let rounds = ROUNDS.saturating_mul(backlog.saturating_add(1));
+        let usual = self.round.bound().saturating_mul(rounds).max(settings.request_timeout_min);
+        self.backed_off(usual).min(settings.request_timeout_max)
+    }
+
+    /// `duration`, doubled as often as regencies passed without progress.
+    pub(crate) fn backed_off(&self, duration: Duration) -> Duration {
+        let factor = 1_u32.checked_shl(self.backoff).unwrap_or(u32::MAX);
+        duration.saturating_mul(factor)
+    }
+
+    /// A regency was installed while `oldest` was the oldest pending request; `is_pending` tells whether the one
+    /// of the install before still is.
+    pub(crate) fn install(&mut self, oldest: Option<Digest>, is_pending: impl Fn(&Digest) -> bool) {
+        match &self.watched {
+            Some(watched) if is_pending(watched) => {
+                if !is_active(Mutant::BackoffNever) {
+                    self.backoff = self.backoff.saturating_add(1).min(BACKOFF_MAX);
+                }
+            }
+            Some(_) => self.backoff = 0,
+            None => {}
+        }
+        self.watched = oldest;
+    }
+
+    /// Ends the backoff once the request that was oldest at install is pending no more.
+    pub(crate) fn note_progress(&mut self, is_pending: impl Fn(&Digest) -> bool) {
+        if self.watched.as_ref().is_some_and(|watched| !is_pending(watched)) {
+            self.watched = None;
+            self.backoff = 0;
+        }
+    }
+
+    /// Nobody's time began before `now`.
+    pub(crate) fn restart(&mut self, now: Timestamp) {
+        self.began = now;
+    }
+
+    /// When the time of a request that came at `since` began.
+    pub(crate) fn began(&self, since: Timestamp) -> Timestamp {
+        self.began.max(since)
+    }
+
+    /// Sees to it that the pool is looked at within a quarter of `timeout`.
+    pub(crate) fn arm(&mut self, now: Timestamp, timeout: Duration) {
+        let soon = now.plus(half(half(timeout)));
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    }
+
+    /// Whether the pool is to be looked at now; if so, it has to be armed again.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> bool {
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if is_due {
+            self.due = None;
+        }
+        is_due
+    }
+
+    /// When the pool is looked at next.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.due
+    }
+
+    /// Forgets when the pool is to be looked at: nothing is pending.
+    pub(crate) fn disarm(&mut self) {
+        self.due = None;
+    }
+
+    /// How often the timeout has doubled.
+    pub(crate) fn backoff(&self) -> u32 {
+        self.backoff
+    }
+}
+
+fn half(duration: Duration) -> Duration {
+    duration.checked_div(2).unwrap_or_default()
+}
+
+/// `(old * parts + new) / 2^shift`, where `parts + 1 = 2^shift`.
+fn weighted(old: Duration, parts: u32, new: Duration, shift: u32) -> Duration {
+    let sum = old.saturating_mul(parts).saturating_add(new);
+    sum.checked_div(1_u32.checked_shl(shift).unwrap_or(1)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Digest = Digest([1; 32]);
+
+    fn settings() -> Settings {
+        Settings {
+            request_timeout_min: Duration::from_millis(200),
+            request_timeout_max: Duration::from_secs(4),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn the_timeout_follows_the_rounds_and_the_backlog() {
+        let mut timer = RequestTimer::default();
+        assert_eq!(timer.timeout(0, &settings()), Duration::from_millis(200));
+        for _ in 0..100 {
+            timer.observe_round(Duration::from_millis(50));
+        }
+        let alone = timer.timeout(0, &settings());
+        assert!(alone >= Duration::from_millis(400) && alone < Duration::from_millis(450), "{alone:?}");
+        assert!(timer.timeout(3, &settings()) >= alone * 3);
+        assert_eq!(timer.timeout(1000, &settings()), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn the_timeout_doubles_with_regencies_without_progress_and_falls_with_it() {
+        let mut timer = RequestTimer::default();
+        timer.install(Some(A), |_| true);
+        assert_eq!(timer.backoff(), 0, "the first change is not the second failure");
+        timer.install(Some(A), |_| true);
+        timer.install(Some(A), |_| true);
+        assert_eq!(timer.timeout(0, &settings()), Duration::from_millis(800));
+        timer.note_progress(|_| true);
+        assert_eq!(timer.backoff(), 2);
+        timer.note_progress(|_| false);
+        assert_eq!(timer.backoff(), 0);
+    }
+
+    #[test]
+    fn with_nothing_pending_at_install_the_timeout_stays() {
+        let mut timer = RequestTimer::default();
+        timer.install(Some(A), |_| true);
+        timer.install(None, |_| true);
+        assert_eq!(timer.backoff(), 1);
+        timer.install(None, |_| true);
+        assert_eq!(timer.backoff(), 1);
+    }
+}
