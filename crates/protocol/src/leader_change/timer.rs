@@ -83,12 +83,9 @@ impl RequestTimer {
     /// of the install before still is.
     pub(crate) fn install(&mut self, oldest: Option<Digest>, is_pending: impl Fn(&Digest) -> bool) {
         match &self.watched {
-            Some(watched) if is_pending(watched) => {
-                if !is_active(Mutant::BackoffNever) {
-                    self.backoff = self.backoff.saturating_add(1).min(BACKOFF_MAX);
-                }
-            }
-            Some(_) => self.backoff = 0,
+            Some(watched) if !is_pending(watched) => self.backoff = 0,
+            Some(_) if is_active(Mutant::BackoffNever) => {}
+            Some(_) => self.backoff = self.backoff.saturating_add(1).min(BACKOFF_MAX),
             None => {}
         }
         self.watched = oldest;

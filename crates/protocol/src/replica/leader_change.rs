@@ -113,10 +113,9 @@ impl Replica {
         if let Some(sync) = gathering.unsigned.take_if(|sync| sync.statement() == *statement) {
             let sync = Arc::new(Sync { signature, ..sync });
             broadcast(Message::Sync(Arc::clone(&sync)), actions);
-            match sync.outcome(&self.view, &self.settings) {
-                Ok(outcome) => self.begin(now, sync, outcome, actions),
-                // Only mutants send what they would not take.
-                Err(_) => {}
+            // Only mutants send what they would not take.
+            if let Ok(outcome) = sync.outcome(&self.view, &self.settings) {
+                self.begin(now, sync, outcome, actions);
             }
         }
     }
