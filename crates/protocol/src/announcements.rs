@@ -21,15 +21,21 @@ struct Members(u128);
 
 impl Members {
     fn insert(&mut self, rank: usize) -> bool {
-        let bit = u32::try_from(rank).ok().and_then(|rank| 1_u128.checked_shl(rank)).unwrap_or(0);
-        let is_new = self.0 & bit == 0;
-        self.0 |= bit;
+        let is_new = !self.contains(rank);
+        self.0 |= Self::bit(rank);
         is_new
     }
 
     fn remove(&mut self, rank: usize) {
-        let bit = u32::try_from(rank).ok().and_then(|rank| 1_u128.checked_shl(rank)).unwrap_or(0);
-        self.0 &= !bit;
+        self.0 &= !Self::bit(rank);
+    }
+
+    fn contains(self, rank: usize) -> bool {
+        self.0 & Self::bit(rank) != 0
+    }
+
+    fn bit(rank: usize) -> u128 {
+        u32::try_from(rank).ok().and_then(|rank| 1_u128.checked_shl(rank)).unwrap_or(0)
     }
 
     fn len(self) -> usize {
@@ -93,6 +99,12 @@ impl Announcements {
     /// How many members announced a request, this one included.
     pub(crate) fn announced(&self, request: &Digest) -> usize {
         self.said.get(request).map_or(0, |said| said.announced.len())
+    }
+
+    /// Whether this member announced a request.
+    pub(crate) fn has_announced(&self, by: ReplicaId, request: &Digest, view: &View) -> bool {
+        let rank = view.position(by);
+        rank.is_some_and(|rank| self.said.get(request).is_some_and(|said| said.announced.contains(rank)))
     }
 
     /// How many members lack proof of a request, this one included.

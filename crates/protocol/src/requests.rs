@@ -210,6 +210,14 @@ impl Requests {
         due.into_iter().take(FORWARD_MAX).map(Pending::body).collect()
     }
 
+    /// Requests that came until `since`, the longest pending first.
+    pub(crate) fn pending_since(&self, since: Timestamp) -> Vec<Digest> {
+        let waiting = self.pending.iter().filter(|(_, pending)| pending.since <= since);
+        let mut waiting: Vec<_> = waiting.map(|(digest, pending)| (pending.arrival, *digest)).collect();
+        waiting.sort_unstable();
+        waiting.into_iter().map(|(_, digest)| digest).collect()
+    }
+
     /// Notes that a request was forwarded.
     pub(crate) fn mark_forwarded(&mut self, digest: &Digest, now: Timestamp) {
         if let Some(pending) = self.pending.get_mut(digest) {

@@ -17,6 +17,12 @@ impl Timestamp {
         Self(self.0.saturating_add(micros(duration)))
     }
 
+    /// This time less `duration`, at least 0.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+
     /// The time from `earlier` to this; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

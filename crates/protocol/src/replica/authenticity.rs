@@ -76,6 +76,20 @@ impl Replica {
         }
     }
 
+    /// Announces again what has been pending for a while: an announcement may have been lost [LINK-1].
+    pub(super) fn announce_again(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.announcements.len() == 0 {
+            return;
+        }
+        let since = now.before(self.settings.status_period);
+        let mut requests = self.requests.pending_since(since);
+        requests.retain(|request| self.announcements.has_announced(self.me, request, &self.view));
+        requests.truncate(ANNOUNCE_MAX);
+        if !requests.is_empty() {
+            broadcast(Message::Announce(requests), actions);
+        }
+    }
+
     pub(super) fn on_announce(
         &mut self,
         now: Timestamp,

@@ -136,6 +136,7 @@ impl Replica {
             if self.has_open_work() {
                 broadcast(Message::Status(self.own_status()), actions);
                 self.resend_change(None, actions);
+                self.announce_again(now, actions);
                 self.yield_to_lacks(now, actions);
                 self.resend_open(now, None, actions);
                 if let Some(signature) = self.chain.own_uncertified() {

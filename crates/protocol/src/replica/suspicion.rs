@@ -51,7 +51,7 @@ impl Replica {
             return;
         }
         if self.timer.began(Timestamp(0)).plus(timeout) <= now {
-            self.forward(now, Timestamp(now.0.saturating_sub(micros(timeout))), actions);
+            self.forward(now, now.before(timeout), actions);
         }
         let oldest = self.requests.oldest(|request| self.counts(request));
         if oldest.is_some_and(|oldest| self.has_expired_twice(&oldest, now, timeout)) {
@@ -105,8 +105,4 @@ impl Replica {
         report(self.leader(), Reason::SlowLeader, actions);
         self.stop(now, self.change.regency.next(), actions);
     }
-}
-
-fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
