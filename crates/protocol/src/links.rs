@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{InstanceId, ReplicaId};
+use crate::ids::{InstanceId, Regency, ReplicaId};
+use crate::leader_change::timer::RoundTrip;
 use crate::limits::{
     FETCH_ANSWER_BYTES_PER_PERIOD_MAX, FETCH_ANSWERS_PER_PERIOD_MAX, FORWARDS_PER_PERIOD_MAX,
 };
@@ -29,6 +30,10 @@ struct Peer {
     answer_bytes: usize,
     /// Requests that it has forwarded since then.
     forwards: usize,
+    /// How long it takes there and back.
+    round_trip: RoundTrip,
+    /// When its STATUS was last echoed.
+    echoed: Option<Timestamp>,
 }
 
 impl Links {
@@ -50,10 +55,35 @@ impl Links {
     }
 
     /// Whether a peer with a channel has not come as far in regencies as `own`.
-    pub(crate) fn has_regency_below(&self, own: &Status) -> bool {
-        let place = |status: &Status| (status.regency, status.is_live);
-        let mut connected = self.peers.values().filter(|peer| peer.is_connected);
-        connected.any(|peer| peer.status.as_ref().is_some_and(|status| place(status) < place(own)))
+    pub(crate) fn has_regency_below(&self, own: (Regency, bool)) -> bool {
+        let is_below = |status: Status| (status.regency, status.is_live) < own;
+        self.peers.values().any(|peer| peer.is_connected && peer.status.is_some_and(is_below))
+    }
+
+    /// Whether a STATUS of `peer` is to be echoed now: not more often than every `spacing`.
+    pub(crate) fn may_echo(&mut self, peer: ReplicaId, now: Timestamp, spacing: std::time::Duration) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        if peer.echoed.is_some_and(|last| now < last.plus(spacing)) {
+            return false;
+        }
+        peer.echoed = Some(now);
+        true
+    }
+
+    /// Notes that `peer` has echoed what was sent to it so long ago.
+    pub(crate) fn note_round_trip(&mut self, peer: ReplicaId, trip: std::time::Duration) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.round_trip.observe(trip);
+        }
+    }
+
+    /// What it takes to hear back from `count` peers, on its bad days: liars beyond them cannot stretch it.
+    pub(crate) fn round_trip_to(&self, count: usize) -> std::time::Duration {
+        let mut trips: Vec<_> = self.peers.values().map(|peer| peer.round_trip.bound()).collect();
+        trips.retain(|trip| !trip.is_zero());
+        trips.sort_unstable();
+        let farthest = count.min(trips.len()).checked_sub(1);
+        farthest.and_then(|place| trips.get(place)).copied().unwrap_or_default()
     }
 
     /// How many peers there is a channel to.

@@ -51,6 +51,8 @@ pub enum Message {
     Forward(Vec<Body>),
     /// The sender holds these requests as authentic [REQ-3].
     Announce(Vec<Digest>),
+    /// The clock in a STATUS, sent back.
+    Echo(Timestamp),
     /// The sender lacks proof that clients sent these proposed requests [REQ-3].
     Lack(Vec<Digest>),
 }
@@ -75,6 +77,7 @@ impl Message {
             | Self::StopData(_)
             | Self::Sync(_)
             | Self::Announce(_)
+            | Self::Echo(_)
             | Self::Lack(_) => &[],
         }
     }
@@ -110,6 +113,7 @@ impl Message {
             | Self::Stop(_)
             | Self::Forward(_)
             | Self::Announce(_)
+            | Self::Echo(_)
             | Self::Lack(_) => {}
         }
         signatures
@@ -251,6 +255,8 @@ pub struct Status {
     pub retained_from: InstanceId,
     /// The instance of its highest chain certificate.
     pub certified: InstanceId,
+    /// The sender's clock: it comes back in an echo, and tells the round trip.
+    pub sent: Timestamp,
 }
 
 /// A replica's signature over `(cluster, view, instance, chain)` [CHAIN-1].

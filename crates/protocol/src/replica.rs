@@ -282,6 +282,7 @@ impl Replica {
             Message::StopData(stated) => self.on_stop_data(now, from, stated, actions),
             Message::Sync(sync) => self.on_sync(now, from, sync, actions),
             Message::Forward(bodies) => self.on_forward(now, from, bodies, actions),
+            Message::Echo(sent) => self.on_echo(now, from, sent),
             Message::Announce(requests) => self.on_announce(now, from, requests, actions),
             Message::Lack(requests) => self.on_lack(now, from, requests, actions),
         }
@@ -335,7 +336,7 @@ impl Replica {
         self.requests.len() > 0
             || !self.change.is_live()
             || self.change.last_bound() > self.log.prefix()
-            || self.links.has_regency_below(&self.own_status())
+            || self.links.has_regency_below((self.change.regency, self.change.is_live()))
             || self.window.has_work()
             || self.log.prefix() != self.chain.certified()
             || self.links.has_answered()

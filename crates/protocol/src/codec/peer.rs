@@ -36,6 +36,7 @@ const SYNC: u8 = 14;
 const FORWARD: u8 = 15;
 const ANNOUNCE: u8 = 16;
 const LACK: u8 = 17;
+const ECHO: u8 = 18;
 
 impl Wire for Message {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -71,6 +72,7 @@ impl Wire for Message {
             Self::StopData(stated) => put_stop_data(out, stated),
             Self::Sync(sync) => put_sync(out, sync),
             Self::Forward(bodies) => put_bodies(out, bodies),
+            Self::Echo(sent) => put_u64(out, sent.0),
             Self::Announce(requests) | Self::Lack(requests) => put_digests(out, requests),
         }
     }
@@ -118,6 +120,7 @@ impl Wire for Message {
             SYNC => Self::Sync(Arc::new(take_sync(&mut reader)?)),
             FORWARD => Self::Forward(take_bodies(&mut reader, "forwarded requests", FORWARD_MAX)?),
             ANNOUNCE => Self::Announce(reader.digests("announced requests", ANNOUNCE_MAX)?),
+            ECHO => Self::Echo(Timestamp(reader.u64()?)),
             LACK => Self::Lack(reader.digests("lacked requests", ANNOUNCE_MAX)?),
             kind => return Err(DecodeError::UnknownKind(kind)),
         };
@@ -145,6 +148,7 @@ fn kind(message: &Message) -> u8 {
         Message::Forward(_) => FORWARD,
         Message::Announce(_) => ANNOUNCE,
         Message::Lack(_) => LACK,
+        Message::Echo(_) => ECHO,
     }
 }
 
@@ -198,6 +202,7 @@ fn put_status(out: &mut Vec<u8>, status: &Status) {
     put_u64(out, status.decided.0);
     put_u64(out, status.retained_from.0);
     put_u64(out, status.certified.0);
+    put_u64(out, status.sent.0);
 }
 
 fn take_status(reader: &mut Reader) -> Result<Status, DecodeError> {
@@ -208,6 +213,7 @@ fn take_status(reader: &mut Reader) -> Result<Status, DecodeError> {
         decided: InstanceId(reader.u64()?),
         retained_from: InstanceId(reader.u64()?),
         certified: InstanceId(reader.u64()?),
+        sent: Timestamp(reader.u64()?),
     })
 }
 

@@ -75,8 +75,8 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn status()(numbers in any::<[u64; 5]>(), is_live in any::<bool>()) -> Status {
-        let [view, regency, decided, retained_from, certified] = numbers;
+    fn status()(numbers in any::<[u64; 6]>(), is_live in any::<bool>()) -> Status {
+        let [view, regency, decided, retained_from, certified, sent] = numbers;
         Status {
             view: ViewId(view),
             regency: Regency(regency),
@@ -84,6 +84,7 @@ prop_compose! {
             decided: InstanceId(decided),
             retained_from: InstanceId(retained_from),
             certified: InstanceId(certified),
+            sent: Timestamp(sent),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How long the oldest pending request may take: a multiple of what a round of votes takes here [STOP-1].
 //!
-//! A round, from an accepted proposal to its decision, shows what the cluster can do; a slow leader cannot
-//! stretch it, for any quorum ends it. So nobody tunes the timeout, and nobody but the network can raise it.
+//! A round is as long as the round trips to a quorum make it, which every replica measures itself: so nobody tunes the
+//! timeout, and neither a slow leader nor any `f` liars can stretch it (decision 0019).
 
 use std::time::Duration;
 
@@ -15,27 +15,27 @@ const ROUNDS: u32 = 8;
 /// Doublings that are counted; the cap makes more of them meaningless.
 const BACKOFF_MAX: u32 = 20;
 
-/// The smoothed time of a round and its deviation, as TCP keeps them of round trips (RFC 6298).
+/// A smoothed round trip and its deviation, as TCP keeps them (RFC 6298).
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RoundTime {
+pub(crate) struct RoundTrip {
     mean: Duration,
     deviation: Duration,
 }
 
-impl RoundTime {
-    /// Takes one round into account.
-    pub(crate) fn observe(&mut self, round: Duration) {
+impl RoundTrip {
+    /// Takes one round trip into account.
+    pub(crate) fn observe(&mut self, trip: Duration) {
         if self.mean.is_zero() {
-            self.mean = round;
-            self.deviation = half(round);
+            self.mean = trip;
+            self.deviation = half(trip);
             return;
         }
-        let off = self.mean.abs_diff(round);
+        let off = self.mean.abs_diff(trip);
         self.deviation = weighted(self.deviation, 3, off, 2);
-        self.mean = weighted(self.mean, 7, round, 3);
+        self.mean = weighted(self.mean, 7, trip, 3);
     }
 
-    /// What a round takes, on its bad days.
+    /// What it takes, on its bad days; zero as long as nothing was measured.
     pub(crate) fn bound(&self) -> Duration {
         self.mean.saturating_add(self.deviation.saturating_mul(4))
     }
@@ -44,7 +44,8 @@ impl RoundTime {
 /// The timer of the oldest pending request, and its backoff.
 #[derive(Debug, Default)]
 pub(crate) struct RequestTimer {
-    round: RoundTime,
+    /// What a round takes, on its bad days.
+    round: Duration,
     /// How often the timeout has doubled.
     backoff: u32,
     /// The request that was oldest at install: its execution is progress.
@@ -56,20 +57,20 @@ pub(crate) struct RequestTimer {
 }
 
 impl RequestTimer {
-    /// A round has ended.
-    pub(crate) fn observe_round(&mut self, round: Duration) {
-        self.round.observe(round);
+    /// Takes the round trip to a quorum: a round is two of them, at most.
+    pub(crate) fn set_round_trip(&mut self, trip: Duration) {
+        self.round = trip.saturating_mul(2);
     }
 
     /// What a round takes, on its bad days.
     pub(crate) fn round(&self) -> Duration {
-        self.round.bound()
+        self.round
     }
 
     /// How long a request may wait with `backlog` full batches before it.
     pub(crate) fn timeout(&self, backlog: u32, settings: &Settings) -> Duration {
         let rounds = ROUNDS.saturating_mul(backlog.saturating_add(1));
-        let usual = self.round.bound().saturating_mul(rounds).max(settings.request_timeout_min);
+        let usual = self.round.saturating_mul(rounds).max(settings.request_timeout_min);
         self.backed_off(usual).min(settings.request_timeout_max)
     }
 
@@ -168,9 +169,9 @@ mod tests {
     fn the_timeout_follows_the_rounds_and_the_backlog() {
         let mut timer = RequestTimer::default();
         assert_eq!(timer.timeout(0, &settings()), Duration::from_millis(200));
-        for _ in 0..100 {
-            timer.observe_round(Duration::from_millis(50));
-        }
+        let mut trip = RoundTrip::default();
+        (0..100).for_each(|_| trip.observe(Duration::from_millis(25)));
+        timer.set_round_trip(trip.bound());
         let alone = timer.timeout(0, &settings());
         assert!(alone >= Duration::from_millis(400) && alone < Duration::from_millis(450), "{alone:?}");
         assert!(timer.timeout(3, &settings()) >= alone * 3);

@@ -41,8 +41,6 @@ pub(crate) struct Fetch {
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
     pub(crate) opened: Timestamp,
-    /// When a proposal was accepted in the installed regency.
-    pub(crate) accepted: Option<Timestamp>,
     pub(crate) proposal: Proposal,
     /// A proposal of the next regency, kept until that is installed [PROPOSE-3].
     pub(crate) next: Option<Box<Propose>>,
@@ -50,8 +48,6 @@ pub(crate) struct Instance {
     pub(crate) writes: VoteSet,
     pub(crate) accepts: VoteSet,
     pub(crate) decided: Option<Digest>,
-    /// When it was.
-    pub(crate) decided_at: Timestamp,
     pub(crate) fetch: Fetch,
 }
 
@@ -96,14 +92,12 @@ impl Instance {
     pub(crate) fn new(opened: Timestamp) -> Self {
         Self {
             opened,
-            accepted: None,
             proposal: Proposal::None,
             next: None,
             candidates: BTreeMap::new(),
             writes: VoteSet::default(),
             accepts: VoteSet::default(),
             decided: None,
-            decided_at: Timestamp(0),
             fetch: Fetch::default(),
         }
     }
@@ -112,7 +106,6 @@ impl Instance {
     pub(crate) fn install(&mut self, regency: Regency) {
         let next = self.next.take().filter(|propose| propose.regency == regency);
         self.proposal = next.map_or(Proposal::None, Proposal::Early);
-        self.accepted = None;
         self.writes.install(regency);
         self.accepts.install(regency);
         self.fetch = Fetch::default();

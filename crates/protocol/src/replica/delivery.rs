@@ -37,9 +37,6 @@ impl Replica {
                 let Some((digest, mut instance)) = self.window.take_decided(next) else { break };
                 let (batch, requests) = match instance.candidates.remove(&digest) {
                     Some(candidate) => {
-                        if let Some(accepted) = instance.accepted {
-                            self.timer.observe_round(instance.decided_at.since(accepted));
-                        }
                         (Arc::clone(candidate.batch()), candidate.requests().cloned().collect())
                     }
                     // Only a mutant decides without the batch at hand.

@@ -22,7 +22,7 @@ impl Replica {
         if peer == self.leader() {
             self.change.leader_lost = None;
         }
-        send(peer, Message::Status(self.own_status()), actions);
+        send(peer, Message::Status(self.own_status(now)), actions);
         self.resend_change(Some(peer), actions);
         self.resend_open(now, Some(peer), actions);
         if let Some(signature) = self.chain.own_uncertified() {
@@ -42,6 +42,9 @@ impl Replica {
         }
         self.links.note(from, status);
         let spacing = self.exchange_spacing();
+        if self.links.may_echo(from, now, spacing) {
+            send(from, Message::Echo(status.sent), actions);
+        }
         let is_behind = status.decided < self.log.prefix();
         let is_uncertified = status.certified < self.chain.certified();
         let is_regency_behind = self.is_regency_ahead_of(&status);
@@ -50,7 +53,7 @@ impl Replica {
                 self.help_regency(from, &status, actions);
             }
             if is_behind {
-                self.help(from, status, actions);
+                self.help(now, from, status, actions);
             } else if is_uncertified {
                 self.send_certificate(from, actions);
             }
@@ -58,7 +61,16 @@ impl Replica {
         let is_ahead = status.decided > self.log.prefix()
             || (status.regency, status.is_live) > (self.change.regency, self.change.is_live());
         if is_ahead && self.links.may_tell(from, now, spacing) {
-            send(from, Message::Status(self.own_status()), actions);
+            send(from, Message::Status(self.own_status(now)), actions);
+        }
+    }
+
+    pub(super) fn on_echo(&mut self, now: Timestamp, from: ReplicaId, sent: Timestamp) {
+        let longest = self.settings.request_timeout_max;
+        if sent <= now && now.since(sent) <= longest {
+            self.links.note_round_trip(from, now.since(sent));
+            let others = self.view.quorum().saturating_sub(1);
+            self.timer.set_round_trip(self.links.round_trip_to(others));
         }
     }
 
@@ -67,13 +79,13 @@ impl Replica {
     }
 
     /// Sends a peer that is behind the certificate, what is decided, and the own votes for it.
-    fn help(&mut self, peer: ReplicaId, status: Status, actions: &mut Vec<Action>) {
+    fn help(&mut self, now: Timestamp, peer: ReplicaId, status: Status, actions: &mut Vec<Action>) {
         if status.certified < self.chain.certified() {
             self.send_certificate(peer, actions);
         }
         if status.decided.next() < self.log.retained_from() {
             // What it needs first is not here any more: it must know that, and nothing else helps.
-            return send(peer, Message::Status(self.own_status()), actions);
+            return send(peer, Message::Status(self.own_status(now)), actions);
         }
         let last = self.log.prefix().min(status.decided.plus(DECIDED_PER_STATUS_MAX));
         let mut instance = status.decided.next();
@@ -112,7 +124,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn own_status(&self) -> Status {
+    pub(super) fn own_status(&self, now: Timestamp) -> Status {
         Status {
             view: self.view.id(),
             regency: self.change.regency,
@@ -120,6 +132,7 @@ impl Replica {
             decided: self.log.prefix(),
             retained_from: self.log.retained_from(),
             certified: self.chain.certified(),
+            sent: now,
         }
     }
 
@@ -134,7 +147,7 @@ impl Replica {
             self.status_due = None;
             self.links.renew_answers();
             if self.has_open_work() {
-                broadcast(Message::Status(self.own_status()), actions);
+                broadcast(Message::Status(self.own_status(now)), actions);
                 self.resend_change(None, actions);
                 self.announce_again(now, actions);
                 self.yield_to_lacks(now, actions);
@@ -178,7 +191,7 @@ impl Replica {
         let ahead: Vec<ReplicaId> = self.links.ahead(self.log.prefix()).map(|(peer, _)| peer).collect();
         for peer in ahead {
             if self.links.may_tell(peer, now, spacing) {
-                send(peer, Message::Status(self.own_status()), actions);
+                send(peer, Message::Status(self.own_status(now)), actions);
             }
         }
     }

@@ -155,9 +155,7 @@ impl Replica {
                     self.window.open(id, now).accepts.add(self.me, epoch, digest, self.change.regency);
                 }
                 Step::Decide(digest) => {
-                    let instance = self.window.open(id, now);
-                    instance.decided = Some(digest);
-                    instance.decided_at = now;
+                    self.window.open(id, now).decided = Some(digest);
                     return;
                 }
                 Step::FetchBatch { is_urgent: true, .. } => return self.window.schedule_fetch(id, now),

@@ -47,9 +47,7 @@ impl Replica {
                 candidate.put(position, body, Source::Pool);
             }
             self.window.add_candidate(instance, digest, candidate, now);
-            let open = self.window.open(instance, now);
-            open.proposal = Proposal::Accepted(digest);
-            open.accepted = Some(now);
+            self.window.open(instance, now).proposal = Proposal::Accepted(digest);
             self.evaluate(now, instance, actions);
         }
     }
@@ -188,9 +186,7 @@ impl Replica {
             self.window.add_candidate(id, digest, candidate, now);
         }
         let is_slow = self.mark_proposed(now, &batch);
-        let instance = self.window.open(id, now);
-        instance.proposal = Proposal::Accepted(digest);
-        instance.accepted = Some(now);
+        self.window.open(id, now).proposal = Proposal::Accepted(digest);
         for body in &inline {
             self.put_body(now, from, body, actions);
         }

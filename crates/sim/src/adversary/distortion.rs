@@ -224,6 +224,7 @@ impl Distortion {
             | Message::Sync(_)
             | Message::Forward(_)
             | Message::Announce(_)
+            | Message::Echo(_)
             | Message::Lack(_) => message.clone(),
         }
     }

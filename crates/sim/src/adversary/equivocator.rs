@@ -77,6 +77,7 @@ impl Equivocator {
             | Message::Sync(_)
             | Message::Forward(_)
             | Message::Announce(_)
+            | Message::Echo(_)
             | Message::Lack(_) => return,
         };
         self.decided = self.decided.max(decided);

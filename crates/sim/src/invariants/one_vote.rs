@@ -50,6 +50,7 @@ impl OneVote {
             | Message::Sync(_)
             | Message::Forward(_)
             | Message::Announce(_)
+            | Message::Echo(_)
             | Message::Lack(_) => return Ok(()),
         };
         if votes_lost {

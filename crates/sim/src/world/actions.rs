@@ -140,6 +140,7 @@ impl World<'_> {
             | Message::Sync(_)
             | Message::Forward(_)
             | Message::Announce(_)
+            | Message::Echo(_)
             | Message::Lack(_) => None,
         };
         self.points.extend(point);
