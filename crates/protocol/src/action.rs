@@ -103,7 +103,7 @@ reasons! {
     NotAMember => "not_a_member",
     /// A message of another view.
     WrongView => "wrong_view",
-    /// A vote or proposal of another regency than the installed one.
+    /// A vote or proposal of a regency beyond the next one.
     WrongRegency => "wrong_regency",
     /// PROPOSE from a replica that does not lead the regency.
     NotTheLeader => "not_the_leader",

@@ -100,7 +100,11 @@ impl Replica {
         }
         // [PROPOSE-3] A vote of the next regency is early; one of a later regency is sent again [LINK-1].
         let is_early = vote.regency > self.change.regency;
-        if vote.regency > self.change.regency.next() || (is_early && is_active(Mutant::EarlyDropped)) {
+        if vote.regency > self.change.regency.next() {
+            report(from, Reason::WrongRegency, actions);
+            return false;
+        }
+        if is_early && is_active(Mutant::EarlyDropped) {
             return false;
         }
         if vote.instance <= self.log.prefix() {

@@ -136,8 +136,11 @@ impl Replica {
         propose: Propose,
         actions: &mut Vec<Action>,
     ) {
-        if propose.regency > self.change.regency.next() || is_active(Mutant::EarlyDropped) {
+        if propose.regency > self.change.regency.next() {
             // Of later regencies nothing is kept: their leaders send again [LINK-1].
+            return report(from, Reason::WrongRegency, actions);
+        }
+        if is_active(Mutant::EarlyDropped) {
             return;
         }
         if let Some(reason) = unfit(&propose.batch, self.settings.batch_requests_max) {

@@ -11,7 +11,6 @@ pub(crate) fn check(by: ReplicaId, report: &Misbehaviour) -> Result<(), Violatio
     let is_offence = match report.reason {
         Reason::NotAMember
         | Reason::WrongView
-        | Reason::WrongRegency
         | Reason::NotTheLeader
         | Reason::SecondProposal
         | Reason::SecondVote
@@ -30,6 +29,7 @@ pub(crate) fn check(by: ReplicaId, report: &Misbehaviour) -> Result<(), Violatio
         | Reason::UnexpectedAnnounce => true,
         // What comes late, twice or from far ahead may do so for want of a better network.
         Reason::TooFarAhead
+        | Reason::WrongRegency
         | Reason::TimestampSkewed
         | Reason::UnexpectedBody
         | Reason::UnexpectedBatch
