@@ -3,7 +3,7 @@
 //! Owned by the replica, used by its authenticity walk where requests are authenticated by their channel. Bounded
 //! per peer: beyond its share a peer's oldest statements are forgotten.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::{ClientId, Digest, ReplicaId};
@@ -59,8 +59,8 @@ pub(crate) struct Announcements {
     /// What each peer said, the oldest first.
     order: BTreeMap<ReplicaId, VecDeque<Digest>>,
     suspects: BTreeMap<ClientId, Timestamp>,
-    /// Digests to be announced when the input has drained.
-    outgoing: Vec<Digest>,
+    /// Digests to be announced when the input has drained: each once, however many ask.
+    outgoing: BTreeSet<Digest>,
 }
 
 impl Announcements {
@@ -141,12 +141,12 @@ impl Announcements {
 
     /// Has a request announced to all when the input has drained.
     pub(crate) fn queue(&mut self, request: Digest) {
-        self.outgoing.push(request);
+        self.outgoing.insert(request);
     }
 
     /// What is to be announced.
     pub(crate) fn take_outgoing(&mut self) -> Vec<Digest> {
-        std::mem::take(&mut self.outgoing)
+        std::mem::take(&mut self.outgoing).into_iter().collect()
     }
 
     /// How many requests something is said of.

@@ -2,7 +2,12 @@
 //!
 //! The test plays everybody else. Each `expect` compares everything that the core has asked for since the last.
 
+mod announcements;
+mod beginning;
 mod catching_up;
 mod normal_case;
 mod refusals;
+mod regencies;
 mod scene;
+mod statements;
+mod stops;

@@ -1,5 +1,7 @@
 //! One core on a stage: events in, lines out.
 
+mod change;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,11 +16,16 @@ use regency_protocol::ids::{
 };
 use regency_protocol::limits::Settings;
 use regency_protocol::message::{
-    Batch, BatchAnswer, Body, BundleProof, Decided, Message, Outcome, Propose, Reply, Request, Status, Vote,
+    Batch, BatchAnswer, Body, BundleProof, Decided, Message, Outcome, Propose, Reply, Request, Statement,
+    Status, Vote,
 };
 use regency_protocol::replica::{Replica, ReplicaConfig, Start};
 use regency_protocol::time::Timestamp;
 use regency_protocol::view::{Clients, Member, Mode, RequestAuth, View, ViewParts};
+
+pub(crate) use change::{
+    certificate, channelled, locked, nothing_stated, stated, stated_above, timed, wrote,
+};
 
 /// The only client.
 pub(crate) const ALICE: ClientId = ClientId([0xa; 32]);
@@ -57,6 +64,10 @@ pub(crate) struct Scene {
     view: ViewId,
     replica: Replica,
     actions: Vec<Action>,
+    /// What the core has asked to be signed.
+    unsigned: Vec<Statement>,
+    /// What went to all.
+    told: Vec<Message>,
     names: BTreeMap<Digest, String>,
 }
 
@@ -85,7 +96,15 @@ impl Scene {
             eager_instances: 2,
         };
         let replica = Replica::new(config);
-        Self { now: BEGIN, view: ViewId(0), replica, actions: Vec::new(), names: BTreeMap::new() }
+        Self {
+            now: BEGIN,
+            view: ViewId(0),
+            replica,
+            actions: Vec::new(),
+            unsigned: Vec::new(),
+            told: Vec::new(),
+            names: BTreeMap::new(),
+        }
     }
 
     /// Alice's OPEN.
@@ -132,7 +151,15 @@ impl Scene {
     }
 
     pub(crate) fn handle(&mut self, event: Event) {
+        let (first, is_tick) = (self.actions.len(), matches!(event, Event::Tick));
         self.replica.handle(self.now, event, &mut self.actions);
+        for action in &self.actions[first..] {
+            match action {
+                Action::Sign(statement) => self.unsigned.push(*statement),
+                Action::Send { to: Recipients::All, message } if !is_tick => self.told.push(message.clone()),
+                Action::Send { .. } | Action::Execute(_) | Action::Reply { .. } | Action::Report(_) => {}
+            }
+        }
     }
 
     /// A message of another replica comes.
@@ -216,7 +243,7 @@ impl Scene {
     pub(crate) fn with_session(mut self) -> Self {
         let open = self.open();
         let batch = self.batch("first", 1, &[&open]);
-        self.request(&open);
+        self.signed_request(&open);
         self.propose(0, &batch);
         self.write(&[0, 2, 3], &batch);
         self.accept(&[0, 2, 3], &batch);
@@ -250,7 +277,7 @@ impl Scene {
             Action::Send { to: Recipients::One(to), message } => {
                 format!("to {to}: {}", self.message(message))
             }
-            Action::Sign(_) => String::from("sign"),
+            Action::Sign(statement) => change::statement_line(statement),
             Action::Execute(Delivery { instance, operations, .. }) => {
                 let mut line = format!("execute {instance}:");
                 for operation in operations {
@@ -278,11 +305,18 @@ impl Scene {
     }
 
     fn message(&self, message: &Message) -> String {
-        let vote = |vote: &Vote| format!("{} {}", vote.instance, self.name(&vote.digest));
+        // Epoch 0 goes without saying.
+        let epoch = |regency: Regency| match regency {
+            Regency(0) => String::new(),
+            regency => format!(" in {regency}"),
+        };
+        let vote =
+            |vote: &Vote| format!("{} {}{}", vote.instance, self.name(&vote.digest), epoch(vote.regency));
         match message {
             Message::Propose(propose) => {
                 let batch = &propose.batch;
-                format!("PROPOSE {}: {}", batch.instance, self.list(batch.requests.iter()))
+                let requests = self.list(batch.requests.iter());
+                format!("PROPOSE {}{}: {requests}", batch.instance, epoch(propose.regency))
             }
             Message::Write(write) => format!("WRITE {}", vote(write)),
             Message::Accept(accept) => format!("ACCEPT {}", vote(accept)),
@@ -298,14 +332,15 @@ impl Scene {
                 let digests: Vec<_> = bodies.iter().map(|body| body.request.digest()).collect();
                 format!("bodies {}", self.list(digests.iter()))
             }
-            Message::Status(status) => format!("STATUS {}", status.decided),
+            Message::Status(status) => format!("STATUS {}{}", status.decided, epoch(status.regency)),
             Message::ChainSignature(signature) => format!("chain signature {}", signature.instance),
             Message::ChainCertificate(certificate) => format!("chain certificate {}", certificate.instance),
             Message::Stop(stop) => format!("STOP {}", stop.regency),
             Message::StopData(stated) => {
-                format!("STOPDATA {} of replica {}", stated.data.regency, stated.sender)
+                let claims = self.claims(&stated.data);
+                format!("STOPDATA {} of {}: {claims}", stated.data.regency, stated.sender)
             }
-            Message::Sync(sync) => format!("SYNC {}", sync.regency),
+            Message::Sync(sync) => self.sync_line(sync),
             Message::Forward(bodies) => {
                 let digests: Vec<_> = bodies.iter().map(|body| body.request.digest()).collect();
                 format!("FORWARD {}", self.list(digests.iter()))

@@ -1,0 +1,224 @@
+//! Requests that are known by their clients' channels: who lacks one, who announces it, who is suspect [REQ-3].
+
+use regency_protocol::event::Event;
+
+use crate::scene::{Scene, channelled};
+
+#[test]
+fn who_lacks_proof_of_a_proposed_request_says_so() {
+    let mut scene = Scene::new(channelled(3)).connected();
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.propose(0, &a);
+    scene.expect("");
+    scene.pass(20);
+    scene.expect(
+        "to 0: bodies of open?
+         to all: LACK open",
+    );
+    scene.bodies(0, &[&open]);
+    scene.expect("");
+}
+
+#[test]
+fn who_holds_a_request_that_is_lacked_announces_it() {
+    let mut scene = Scene::new(channelled(3)).connected();
+    let open = scene.open();
+    scene.request(&open);
+    scene.lack(&[2], &[&open]);
+    scene.expect("");
+    // Many at a time, once the input has drained.
+    scene.handle(Event::InputDrained);
+    scene.expect("to all: ANNOUNCE open");
+    // Of what is not authentic here nothing is said.
+    let unknown = scene.operation(0);
+    scene.lack(&[2], &[&unknown]);
+    scene.handle(Event::InputDrained);
+    scene.expect("");
+}
+
+#[test]
+fn who_sees_an_announcement_of_what_it_holds_announces_it_too() {
+    let mut scene = Scene::new(channelled(3)).connected();
+    let open = scene.open();
+    scene.request(&open);
+    scene.announce(&[2], &[&open]);
+    scene.handle(Event::InputDrained);
+    scene.expect("to all: ANNOUNCE open");
+    scene.announce(&[1], &[&open]);
+    scene.handle(Event::InputDrained);
+    scene.expect("");
+}
+
+#[test]
+fn f_plus_one_announcements_make_a_request_authentic() {
+    let mut scene = Scene::new(channelled(3)).connected();
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.propose(0, &a);
+    scene.bodies(0, &[&open]);
+    scene.announce(&[2], &[&open]);
+    scene.expect("");
+    scene.announce(&[1], &[&open]);
+    scene.expect("to all: WRITE 1 a");
+    scene.handle(Event::InputDrained);
+    scene.expect("to all: ANNOUNCE open");
+}
+
+#[test]
+fn a_forward_counts_as_an_announcement_and_brings_the_body() {
+    let mut scene = Scene::new(channelled(3)).connected();
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.propose(0, &a);
+    scene.forward(&[2], &[&open]);
+    scene.expect("");
+    scene.announce(&[1], &[&open]);
+    scene.expect("to all: WRITE 1 a");
+}
+
+#[test]
+fn a_request_that_few_hold_costs_nobody_its_term() {
+    // It is forwarded, so that all may hold it; but only what a quorum announces counts as oldest.
+    let mut scene = Scene::new(channelled(3)).connected();
+    let open = scene.open();
+    scene.request(&open);
+    scene.pass(1_000);
+    scene.expect("to all: FORWARD open");
+    scene.pass(10_000);
+    // Said again, in case that it was lost.
+    scene.expect("to all: ANNOUNCE open");
+    scene.announce(&[1], &[&open]);
+    scene.pass(10_000);
+    scene.expect("");
+    scene.announce(&[2], &[&open]);
+    scene.pass(250);
+    scene.expect("to all: STOP 1");
+}
+
+#[test]
+fn two_lacks_make_a_client_suspect() {
+    let mut scene = Scene::new(channelled(3)).connected();
+    let open = scene.open();
+    scene.request(&open);
+    scene.lack(&[1], &[&open]);
+    scene.expect("");
+    scene.lack(&[2], &[&open]);
+    scene.expect("report Alice: client_suspect");
+    scene.handle(Event::InputDrained);
+    scene.expect("to all: ANNOUNCE open");
+}
+
+#[test]
+fn a_suspects_requests_are_proposed_once_a_quorum_announced_them() {
+    let mut scene = Scene::new(channelled(0)).connected().with_session_led();
+    let [one, two] = [0, 1].map(|sequence| scene.operation(sequence));
+    scene.request(&one);
+    scene.lack(&[1, 2], &[&one]);
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "report Alice: client_suspect
+         to all: ANNOUNCE op0",
+    );
+    scene.announce(&[1], &[&one]);
+    scene.handle(Event::InputDrained);
+    scene.expect("");
+    scene.name_proposal("a", 2, &[&one]);
+    scene.announce(&[3], &[&one]);
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: PROPOSE 2: op0
+         to all: WRITE 2 a",
+    );
+    // The next one, too; after `standing_period` they need no announcements again.
+    scene.request(&two);
+    scene.handle(Event::InputDrained);
+    scene.expect("to all: ANNOUNCE op1");
+}
+
+#[test]
+fn a_suspects_standing_is_good_again_after_its_period() {
+    let mut scene = Scene::new(channelled(0)).connected().with_session_led();
+    let [one, two] = [0, 1].map(|sequence| scene.operation(sequence));
+    scene.request(&one);
+    scene.lack(&[1, 2], &[&one]);
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "report Alice: client_suspect
+         to all: ANNOUNCE op0",
+    );
+    scene.pass(59_000);
+    scene.handle(Event::InputDrained);
+    scene.expect("to all: FORWARD op0");
+    scene.pass(2_000);
+    scene.name_proposal("a", 2, &[&one]);
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: PROPOSE 2: op0
+         to all: WRITE 2 a",
+    );
+    scene.name_proposal("b", 3, &[&two]);
+    scene.request(&two);
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: PROPOSE 3: op1
+         to all: WRITE 3 b",
+    );
+}
+
+#[test]
+fn a_leader_yields_when_nobody_else_has_what_it_proposed() {
+    let mut scene = Scene::new(channelled(0)).connected();
+    let open = scene.open();
+    scene.name_proposal("a", 1, &[&open]);
+    scene.request(&open);
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: PROPOSE 1: open
+         to all: WRITE 1 a",
+    );
+    scene.lack(&[1, 2], &[&open]);
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "report Alice: client_suspect
+         to all: ANNOUNCE open",
+    );
+    scene.pass(399);
+    scene.expect("");
+    scene.pass(400);
+    scene.expect("to all: STOP 1");
+}
+
+#[test]
+fn a_leader_stays_when_somebody_else_announces_what_it_proposed() {
+    let mut scene = Scene::new(channelled(0)).connected();
+    let open = scene.open();
+    scene.name_proposal("a", 1, &[&open]);
+    scene.request(&open);
+    scene.handle(Event::InputDrained);
+    scene.lack(&[1, 2], &[&open]);
+    scene.announce(&[3], &[&open]);
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: PROPOSE 1: open
+         to all: WRITE 1 a
+         report Alice: client_suspect
+         to all: ANNOUNCE open",
+    );
+    scene.pass(900);
+    scene.expect("");
+}
+
+#[test]
+fn where_clients_sign_there_is_nothing_to_announce() {
+    let mut scene = Scene::new(crate::scene::timed(3)).connected();
+    let open = scene.open();
+    scene.announce(&[1], &[&open]);
+    scene.lack(&[2], &[&open]);
+    scene.forward(&[1], &[&open]);
+    scene.expect(
+        "report replica 1: unexpected_announce
+         report replica 2: unexpected_announce
+         report replica 1: bad_forward",
+    );
+}
