@@ -2,12 +2,16 @@
 
 use regency_protocol::action::Reason;
 
+use crate::adversary::Vice;
+
 macro_rules! points {
     ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
         /// Something worth having happened.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Point {
             $($(#[$doc])* $name,)*
+            /// The adversary gave in to this vice.
+            Did(Vice),
             /// The core reported a broken rule for this reason.
             Reported(Reason),
         }
@@ -44,6 +48,8 @@ points! {
     ClientCutOff => "client cut off",
     /// A channel broke and came back.
     ConnectionReset => "connection reset",
+    /// Two replicas lost each other, and noticed.
+    Severed => "channel lost for a while",
     /// A follower stood still for a while.
     FollowerPaused => "follower paused",
     /// The leader stood still for a while.
@@ -129,7 +135,7 @@ impl Point {
     pub const ALL: &'static [Self] = &Self::every();
 
     const COUNT: usize = {
-        let mut count = Self::PLAIN.len();
+        let mut count = Self::PLAIN.len() + Vice::ALL.len();
         let mut at = 0;
         while at < Reason::ALL.len() {
             if Self::is_reachable(Reason::ALL[at]) {
@@ -148,6 +154,12 @@ impl Point {
             next += 1;
         }
         let mut at = 0;
+        while at < Vice::ALL.len() {
+            every[next] = Self::Did(Vice::ALL[at]);
+            next += 1;
+            at += 1;
+        }
+        let mut at = 0;
         while at < Reason::ALL.len() {
             if Self::is_reachable(Reason::ALL[at]) {
                 every[next] = Self::Reported(Reason::ALL[at]);
@@ -163,6 +175,7 @@ impl Point {
     pub fn name(self) -> &'static str {
         match self {
             Self::Reported(reason) => reason.label(),
+            Self::Did(vice) => vice.label(),
             plain => Self::PLAIN.iter().find(|(point, _)| *point == plain).map_or("", |(_, name)| name),
         }
     }

@@ -30,6 +30,7 @@ mod signatures;
 mod trace;
 mod world;
 
+pub use adversary::Vice;
 pub use campaign::{replay, run};
 pub use coverage::Point;
 pub use report::{Failure, Options, Report, SimError};

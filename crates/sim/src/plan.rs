@@ -11,6 +11,7 @@ use regency_protocol::ids::{ClientId, Regency, ReplicaId};
 use regency_protocol::limits::Settings;
 use regency_protocol::view::{Mode, View};
 
+use crate::adversary::Vice;
 use crate::agenda::Moment;
 use crate::network::{Place, Weather};
 use crate::random::Stream;
@@ -48,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) byzantine: BTreeSet<ReplicaId>,
     /// What those do.
     pub(crate) strategy: Strategy,
+    /// In which ways they are bad.
+    pub(crate) vices: BTreeSet<Vice>,
     /// The honest clients.
     pub(crate) clients: Vec<ClientPlan>,
     /// How often a dishonest client does something.
@@ -63,6 +66,10 @@ pub(crate) enum Fault {
     Join(Place, Place),
     /// The channel between two replicas breaks and comes back at once.
     Reset(ReplicaId, ReplicaId),
+    /// Two replicas lose each other, and notice.
+    Sever(ReplicaId, ReplicaId),
+    /// They find each other again.
+    Mend(ReplicaId, ReplicaId),
     /// A replica stands still.
     Pause(ReplicaId),
     /// It goes on.
@@ -111,6 +118,8 @@ struct Allowed {
     leader_crash: bool,
     edges: bool,
     rogue: bool,
+    /// Leaders lose everybody, one after the other.
+    deposed: bool,
 }
 
 impl Plan {
@@ -126,7 +135,7 @@ impl Plan {
         let allowed = Allowed::new(scenario, stream);
         let mode = if scenario == Scenario::CrashOnly { Mode::Cft } else { Mode::Bft };
         let view = Arc::new(cluster::view(seed, mode, stream));
-        let settings = Arc::new(cluster::settings(allowed.edges, stream));
+        let settings = Arc::new(cluster::settings(allowed.edges, allowed.deposed, stream));
         let leader = view.leader_of(Regency(0));
         let (strategy, byzantine) = conspiracy(scenario, &view, leader, stream);
         let heal_at = if scenario == Scenario::Calm { 0 } else { stream.between(200 * MILLI, 2 * SECOND) };
@@ -150,11 +159,19 @@ impl Plan {
             heal_at,
             byzantine,
             strategy,
+            vices: vices(seed, scenario, strategy),
             clients: cluster::clients(scenario, heal_at, &settings, stream),
             rogue_acts: if allowed.rogue { 15 } else { 0 },
             view,
             settings,
         };
+        if allowed.deposed {
+            let mut stream = Stream::new(seed, "depositions");
+            let mut faults = Faults::new(&plan.view, leader, heal_at, &mut stream);
+            faults.depositions(&plan.view);
+            plan.faults.extend(faults.sorted());
+            plan.faults.sort_by_key(|(at, _)| *at);
+        }
         if allowed.partitions {
             // From a stream of its own: seeds planned before this was thought of keep their other faults.
             let mut stream = Stream::new(seed, "client partitions");
@@ -178,6 +195,19 @@ impl Plan {
     }
 }
 
+/// `f` replicas, among them the leader of one of the first regencies.
+fn usurpers(view: &View, stream: &mut Stream) -> BTreeSet<ReplicaId> {
+    let f = view.faults();
+    let mut owned: BTreeSet<ReplicaId> =
+        std::iter::once(view.leader_of(Regency(stream.pick(&[0, 1, 1, 2])))).collect();
+    let mut members: Vec<ReplicaId> = view.members().iter().map(|member| member.id).collect();
+    stream.shuffle(&mut members);
+    while owned.len() < f {
+        owned.extend(members.pop());
+    }
+    owned
+}
+
 impl Allowed {
     fn new(scenario: Scenario, stream: &mut Stream) -> Self {
         let base = Self { lossy: stream.percent(30), edges: stream.percent(20), ..Self::default() };
@@ -191,7 +221,18 @@ impl Allowed {
             Scenario::Equivocation | Scenario::LyingLeader | Scenario::Twins => {
                 Self { rogue: stream.percent(30), ..base }
             }
-            Scenario::Liars => Self { partitions: stream.percent(20), rogue: stream.percent(20), ..base },
+            Scenario::Usurpers => {
+                Self { deposed: true, rogue: stream.percent(10), edges: stream.percent(50), ..base }
+            }
+            Scenario::Depositions => {
+                Self { deposed: true, crashes: stream.percent(40), pauses: stream.percent(20), ..base }
+            }
+            Scenario::Liars => Self {
+                deposed: stream.percent(20),
+                partitions: stream.percent(20),
+                rogue: stream.percent(20),
+                ..base
+            },
             Scenario::RogueClients => Self { rogue: true, ..base },
             Scenario::Edges => Self { edges: true, ..base },
             Scenario::Long => {
@@ -201,6 +242,22 @@ impl Allowed {
             Scenario::Mixed => {
                 Self { lossy: true, partitions: true, pauses: true, crashes: true, rogue: true, ..base }
             }
+        }
+    }
+}
+
+/// In which ways the owned replicas are bad.
+fn vices(seed: u64, scenario: Scenario, strategy: Strategy) -> BTreeSet<Vice> {
+    let mut stream = Stream::new(seed, "vices");
+    match strategy {
+        Strategy::None | Strategy::Twins => BTreeSet::new(),
+        Strategy::Equivocate => BTreeSet::from([Vice::Equivocate]),
+        Strategy::Distort => {
+            let of_change = scenario == Scenario::Usurpers;
+            if !of_change && stream.percent(40) {
+                return BTreeSet::from([Vice::Alter]);
+            }
+            Vice::choose(of_change, &mut stream)
         }
     }
 }
@@ -227,6 +284,7 @@ fn conspiracy(
         Scenario::LyingLeader => (Strategy::Distort, led(followers)),
         Scenario::Twins => (Strategy::Twins, led(followers)),
         Scenario::Liars => (Strategy::Distort, followers.into_iter().take(f).collect()),
+        Scenario::Usurpers => (Strategy::Distort, usurpers(view, stream)),
         Scenario::Mixed if stream.percent(60) => {
             let owned = stream.between(1, f as u64);
             (Strategy::Distort, followers.into_iter().take(usize::try_from(owned).unwrap_or(1)).collect())
@@ -237,6 +295,7 @@ fn conspiracy(
         | Scenario::Pauses
         | Scenario::Crashes
         | Scenario::LeaderCrash
+        | Scenario::Depositions
         | Scenario::RogueClients
         | Scenario::Edges
         | Scenario::CrashOnly

@@ -23,6 +23,10 @@ pub enum Scenario {
     LyingLeader,
     /// Two copies of one replica's core run under one key, each in touch with some of the others.
     Twins,
+    /// Leaders lose their channels one after the other: several regencies in a second.
+    Depositions,
+    /// The same, with liars that lead some of those regencies, or lie in what they state about their votes.
+    Usurpers,
     /// Clients break every rule there is for clients.
     RogueClients,
     /// Tiny windows, intervals and limits.
@@ -48,6 +52,8 @@ impl Scenario {
         Self::Liars,
         Self::LyingLeader,
         Self::Twins,
+        Self::Depositions,
+        Self::Usurpers,
         Self::RogueClients,
         Self::Edges,
         Self::CrashOnly,
@@ -72,6 +78,8 @@ impl Scenario {
             Self::Liars => "liars",
             Self::LyingLeader => "lying-leader",
             Self::Twins => "twins",
+            Self::Depositions => "depositions",
+            Self::Usurpers => "usurpers",
             Self::RogueClients => "rogue-clients",
             Self::Edges => "edges",
             Self::CrashOnly => "crash-only",

@@ -31,6 +31,11 @@ impl Keyring {
         Self { cluster: view.cluster(), view, secret: *blake3::hash(&seed.to_le_bytes()).as_bytes() }
     }
 
+    /// The membership.
+    pub(crate) fn members(&self) -> &View {
+        &self.view
+    }
+
     /// The public key of a replica: a name, as nothing is computed with it here.
     pub(crate) fn replica_key(id: ReplicaId) -> PublicKey {
         let mut key = [1; 32];

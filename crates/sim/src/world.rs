@@ -40,7 +40,7 @@ const AFTERMATH: Moment = 60_000_000;
 /// How long it may go on otherwise.
 const SHORT_AFTERMATH: Moment = 2_000_000;
 /// Events of one schedule, at most: more means that something feeds itself.
-const EVENTS_MAX: u64 = 400_000;
+const EVENTS_MAX: u64 = 3_000_000;
 /// Ticks at one moment, at most: more means that a timer does not move on.
 const TICKS_AT_ONCE_MAX: u32 = 100;
 
@@ -62,6 +62,8 @@ enum Happening {
     Rogue,
     /// The adversary's turn has come.
     Adversary,
+    /// Something that the adversary put off is sent.
+    Deed(Flight),
     /// Something goes wrong.
     Fault(Fault),
     /// Nothing goes wrong any more.
@@ -252,6 +254,10 @@ impl<'a> World<'a> {
                 self.adversary.on_turn(self.now, &self.keyring, &mut deeds);
                 self.carry_out(deeds)
             }
+            Happening::Deed(Flight { from, to, frame }) => {
+                self.send(from, to, frame);
+                Ok(())
+            }
             Happening::Fault(fault) => self.fault(fault),
             Happening::Heal => self.heal(),
         }
@@ -402,6 +408,14 @@ impl<'a> World<'a> {
                 Deed::Send { from, to, frame } => {
                     self.send(Place::Replica(from), to, frame);
                 }
+                Deed::Later { after, from, to, frame } => {
+                    let flight = Flight { from: Place::Replica(from), to, frame };
+                    if after == 0 {
+                        self.send(flight.from, flight.to, flight.frame);
+                    } else {
+                        self.agenda.add(self.now + after, Happening::Deed(flight));
+                    }
+                }
                 Deed::Wake(at) => self.agenda.add(at.max(self.now + 1), Happening::Adversary),
                 Deed::Reached(point) => {
                     self.points.insert(point);
@@ -450,6 +464,7 @@ fn describe(happening: &Happening) -> String {
         Happening::Client(number) => format!("client {number}: its turn"),
         Happening::Rogue => String::from("dishonest client: its turn"),
         Happening::Adversary => String::from("adversary: its turn"),
+        Happening::Deed(flight) => format!("adversary: sends from {} to {}", flight.from, flight.to),
         Happening::Fault(fault) => format!("fault: {fault:?}"),
         Happening::Heal => String::from("all heals"),
     }

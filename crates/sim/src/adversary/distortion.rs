@@ -279,7 +279,7 @@ impl Distortion {
             5 => batch.requests.extend((0..2000).map(|_| self.digest())),
             6 => batch.requests.push(self.digest()),
             // The same requests at another time: another batch all the same.
-            _ => batch.timestamp = Timestamp(batch.timestamp.0 + self.stream.between(1, 1000)),
+            _ => batch.timestamp = Timestamp(batch.timestamp.0.saturating_add(self.stream.between(1, 1000))),
         }
         batch
     }

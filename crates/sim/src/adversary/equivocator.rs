@@ -37,6 +37,7 @@ pub(crate) struct Equivocator {
     next: InstanceId,
     decided: InstanceId,
     next_at: Moment,
+    is_over: bool,
     stream: Stream,
 }
 
@@ -54,14 +55,41 @@ impl Equivocator {
             next: InstanceId(1),
             decided: InstanceId(0),
             next_at: 0,
+            is_over: false,
             stream: Stream::new(plan.seed, "equivocator"),
+        }
+    }
+
+    /// Whether the script, not the puppet, sends this kind of message: proposals and votes of the first regency.
+    pub(super) fn speaks_for(&self, message: &Message) -> bool {
+        match message {
+            Message::Propose(propose) => propose.regency == Regency(0),
+            Message::Write(vote) | Message::Accept(vote) => vote.regency == Regency(0),
+            Message::Decided(_)
+            | Message::FetchBatch(_)
+            | Message::BatchAnswer(_)
+            | Message::FetchBodies(_)
+            | Message::Bodies(_)
+            | Message::Status(_)
+            | Message::ChainSignature(_)
+            | Message::ChainCertificate(_)
+            | Message::Stop(_)
+            | Message::StopData(_)
+            | Message::Sync(_)
+            | Message::Forward(_)
+            | Message::Announce(_)
+            | Message::Lack(_)
+            | Message::Echo(_) => false,
         }
     }
 
     /// It only wants to know how far the others are.
     pub(super) fn on_message(&mut self, message: &Message) {
         let decided = match message {
-            Message::Status(status) => status.decided,
+            Message::Status(status) => {
+                self.is_over |= status.regency > Regency(0);
+                status.decided
+            }
             Message::Decided(decided) => decided.instance,
             Message::Propose(_)
             | Message::Write(_)
@@ -104,7 +132,7 @@ impl Equivocator {
 
     /// Proposes, if it is time to.
     pub(super) fn on_turn(&mut self, now: Moment, deeds: &mut Vec<Deed>) {
-        if now < self.next_at || self.pool.is_empty() {
+        if now < self.next_at || self.pool.is_empty() || self.is_over {
             return;
         }
         self.next_at = now + self.stream.between(1_000, 40_000);

@@ -3,7 +3,12 @@
 
 mod distortion;
 mod equivocator;
+mod forgery;
+mod memory;
+mod noise;
 mod puppet;
+mod strings;
+mod vice;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,9 +26,11 @@ use crate::plan::{Plan, Strategy};
 use crate::random::Stream;
 use crate::signatures::Keyring;
 
-use distortion::Distortion;
 use equivocator::Equivocator;
+use noise::Noise;
 use puppet::Puppet;
+use strings::Strings;
+pub use vice::Vice;
 
 /// How often the adversary looks at the clock.
 const TURN: Moment = 5_000;
@@ -33,6 +40,17 @@ const TURN: Moment = 5_000;
 pub(crate) enum Deed {
     /// Send a frame in the name of one of its own.
     Send {
+        /// In whose name.
+        from: ReplicaId,
+        /// To whom.
+        to: Place,
+        /// What.
+        frame: Bytes,
+    },
+    /// Send it after a while.
+    Later {
+        /// After how long.
+        after: Moment,
         /// In whose name.
         from: ReplicaId,
         /// To whom.
@@ -51,14 +69,19 @@ pub(crate) struct Adversary {
     owned: BTreeSet<ReplicaId>,
     clients: Vec<ClientId>,
     mind: Mind,
+    noise: Noise,
     stream: Stream,
 }
 
 /// How it goes about it.
 enum Mind {
     Idle,
-    Equivocate(Equivocator),
-    Distort(Vec<Puppet>, Distortion),
+    /// A puppet for each owned replica, on strings; the script may lead as long as regency 0 lasts.
+    Distort {
+        puppets: Vec<Puppet>,
+        strings: Box<Strings>,
+        script: Option<Box<Equivocator>>,
+    },
     /// Two puppets for each owned replica, those of one side next to each other.
     Twins(Vec<Puppet>),
 }
@@ -70,10 +93,14 @@ impl Adversary {
         let everybody: BTreeSet<ReplicaId> = plan.view.members().iter().map(|member| member.id).collect();
         let mind = match plan.strategy {
             Strategy::None => Mind::Idle,
-            Strategy::Equivocate => Mind::Equivocate(Equivocator::new(plan)),
-            Strategy::Distort => {
+            Strategy::Equivocate | Strategy::Distort => {
                 let puppets = plan.byzantine.iter().map(|id| Puppet::new(plan, *id, everybody.clone(), 0));
-                Mind::Distort(puppets.collect(), Distortion::new(plan))
+                let is_scripted = plan.strategy == Strategy::Equivocate;
+                Mind::Distort {
+                    puppets: puppets.collect(),
+                    strings: Box::new(Strings::new(plan)),
+                    script: is_scripted.then(|| Box::new(Equivocator::new(plan))),
+                }
             }
             Strategy::Twins => {
                 let mut correct: Vec<ReplicaId> = everybody.difference(&plan.byzantine).copied().collect();
@@ -89,7 +116,7 @@ impl Adversary {
             }
         };
         let clients = (0..=plan.clients.len()).map(|number| plan.client_id(number)).collect();
-        Self { owned: plan.byzantine.clone(), clients, mind, stream }
+        Self { owned: plan.byzantine.clone(), clients, mind, noise: Noise::new(plan), stream }
     }
 
     /// A frame reaches one of its own.
@@ -104,12 +131,16 @@ impl Adversary {
         match flight.from {
             Place::Replica(from) => {
                 let Ok(message) = Message::decode(flight.frame.clone()) else { return };
-                if let Mind::Equivocate(equivocator) = &mut self.mind {
-                    return equivocator.on_message(&message);
-                }
-                if let (Mind::Distort(_, distortion), Message::Propose(propose)) = (&mut self.mind, &message)
-                {
-                    distortion.note_proposal(propose);
+                self.noise.note(&message);
+                let mut message = message;
+                if let Mind::Distort { strings, script, .. } = &mut self.mind {
+                    strings.note(now, &message, deeds);
+                    if let Message::Forward(bodies) = &mut message {
+                        bodies.retain(|body| !strings.is_censored(&body.request.client(), deeds));
+                    }
+                    if let Some(script) = script {
+                        script.on_message(&message);
+                    }
                 }
                 let Some(message) = keyring.verify_message(from, message) else { return };
                 let event = Event::Message { from, message };
@@ -120,25 +151,25 @@ impl Adversary {
                     return;
                 };
                 let Some(requests) = keyring.open_bundle(bundle) else { return };
-                match &mut self.mind {
-                    Mind::Equivocate(equivocator) => {
-                        for request in requests {
-                            equivocator.on_request(to, &request, &self.clients, deeds);
+                let mut events = Vec::new();
+                for request in requests {
+                    match &mut self.mind {
+                        Mind::Idle => return,
+                        Mind::Twins(_) => {}
+                        Mind::Distort { strings, script, .. } => {
+                            if strings.is_censored(&request.request.client(), deeds) {
+                                continue;
+                            }
+                            if let Some(script) = script {
+                                script.on_request(to, &request, &self.clients, deeds);
+                            } else if let Some(distortion) = strings.distortion() {
+                                distortion.answer_at_once(to, &request.request, &self.clients, deeds);
+                            }
                         }
                     }
-                    Mind::Idle => {}
-                    Mind::Distort(_, distortion) => {
-                        for request in &requests {
-                            distortion.answer_at_once(to, &request.request, &self.clients, deeds);
-                        }
-                        let events = requests.into_iter().map(Event::Request).collect();
-                        self.tell(now, to, None, events, keyring, deeds);
-                    }
-                    Mind::Twins(_) => {
-                        let events = requests.into_iter().map(Event::Request).collect();
-                        self.tell(now, to, None, events, keyring, deeds);
-                    }
+                    events.push(Event::Request(request));
                 }
+                self.tell(now, to, None, events, keyring, deeds);
             }
         }
     }
@@ -148,8 +179,7 @@ impl Adversary {
         let mut out = VecDeque::new();
         match &mut self.mind {
             Mind::Idle => return,
-            Mind::Equivocate(equivocator) => equivocator.on_turn(now, deeds),
-            Mind::Distort(puppets, _) | Mind::Twins(puppets) => {
+            Mind::Distort { puppets, .. } | Mind::Twins(puppets) => {
                 for (index, puppet) in puppets.iter_mut().enumerate() {
                     if puppet.is_due(now) {
                         out.extend(
@@ -160,6 +190,10 @@ impl Adversary {
             }
         }
         self.act(now, out, keyring, deeds);
+        if let Mind::Distort { script: Some(script), .. } = &mut self.mind {
+            script.on_turn(now, deeds);
+        }
+        self.noise.on_turn(now, deeds);
         deeds.push(Deed::Wake(now + TURN));
     }
 
@@ -174,7 +208,7 @@ impl Adversary {
         deeds: &mut Vec<Deed>,
     ) {
         let mut out = VecDeque::new();
-        let (Mind::Distort(puppets, _) | Mind::Twins(puppets)) = &mut self.mind else { return };
+        let (Mind::Distort { puppets, .. } | Mind::Twins(puppets)) = &mut self.mind else { return };
         for (index, puppet) in puppets.iter_mut().enumerate() {
             let is_in_touch = from.is_none_or(|from| puppet.knows(from));
             if puppet.id() == to && is_in_touch {
@@ -195,10 +229,10 @@ impl Adversary {
         // Owned replicas talk to each other without the network; bounded, in case they never stop.
         for _ in 0..1000 {
             let Some((index, action)) = out.pop_front() else { return };
-            let (puppets, mut distortion) = match &mut self.mind {
-                Mind::Distort(puppets, distortion) => (puppets, Some(distortion)),
-                Mind::Twins(puppets) => (puppets, None),
-                Mind::Idle | Mind::Equivocate(_) => return,
+            let (puppets, mut strings, script) = match &mut self.mind {
+                Mind::Distort { puppets, strings, script } => (puppets, Some(strings), script.as_deref()),
+                Mind::Twins(puppets) => (puppets, None, None),
+                Mind::Idle => return,
             };
             let Some(me) = puppets.get(index).map(Puppet::id) else { return };
             match action {
@@ -209,15 +243,17 @@ impl Adversary {
                     };
                     for to in friends {
                         if self.owned.contains(&to) {
-                            let sides = if distortion.is_some() { 1 } else { 2 };
+                            let sides = if strings.is_some() { 1 } else { 2 };
                             let other = puppets.iter().position(|puppet| puppet.id() == to);
                             let Some(other) = other.map(|first| first + index % sides) else { continue };
                             let Some(message) = keyring.verify_message(me, message.clone()) else { continue };
                             let events = vec![Event::Message { from: me, message }];
                             let more = puppets[other].take(now, events, keyring);
                             out.extend(more.into_iter().map(|action| (other, action)));
-                        } else if let Some(distortion) = &mut distortion {
-                            distortion.send(me, to, &message, keyring, deeds);
+                        } else if let Some(strings) = &mut strings {
+                            if !script.is_some_and(|script| script.speaks_for(&message)) {
+                                strings.send(me, to, &message, keyring, deeds);
+                            }
                         } else {
                             let frame = message.to_frame();
                             deeds.push(Deed::Send { from: me, to: Place::Replica(to), frame });
@@ -227,8 +263,8 @@ impl Adversary {
                 Action::Reply { client, reply } => {
                     let Some(number) = self.clients.iter().position(|id| *id == client) else { continue };
                     let view = puppets[index].view();
-                    let replies = match &mut distortion {
-                        Some(distortion) => distortion.replies(reply, deeds),
+                    let replies = match &mut strings {
+                        Some(strings) => strings.replies(reply, deeds),
                         None if self.stream.percent(80) => vec![reply],
                         None => Vec::new(),
                     };

@@ -22,8 +22,13 @@ pub(crate) fn check(
         ("pending requests", status.pending_requests, settings.pending_requests_max + EARLY_REQUESTS_MAX),
         ("sessions", status.sessions, settings.sessions_max),
         ("bytes of results", status.result_bytes, settings.sessions_max * settings.session_result_bytes_max),
-        ("open instances", status.open_instances, 3 * window + 1),
-        ("awaited bodies", status.awaited_bodies, (3 * window + 1) * settings.batch_requests_max * view.n()),
+        // What a SYNC binds stands above its certificate, wherever the own prefix is.
+        ("open instances", status.open_instances, number(settings.span) + 3 * window + 1),
+        (
+            "awaited bodies",
+            status.awaited_bodies,
+            (number(settings.span) + 3 * window + 1) * settings.batch_requests_max * view.n(),
+        ),
         ("recorded votes", status.recorded_votes, votes),
         ("chain signatures", status.chain_signatures, (votes + window) * view.n()),
         (

@@ -50,12 +50,16 @@ pub(crate) fn view(seed: u64, mode: Mode, stream: &mut Stream) -> View {
     View::new(parts).expect("the sizes to choose from tolerate their faults")
 }
 
-pub(super) fn settings(edges: bool, stream: &mut Stream) -> Settings {
+/// The settings of a schedule; with `hasty` such as let regencies follow each other quickly.
+pub(super) fn settings(edges: bool, hasty: bool, stream: &mut Stream) -> Settings {
     let mut settings = Settings {
         chain_period: Duration::from_millis(stream.between(100, 1000)),
         status_period: Duration::from_millis(stream.between(30, 150)),
         ..Settings::default()
     };
+    if hasty {
+        settings.status_period = Duration::from_millis(stream.between(8, 40));
+    }
     settings.request_timeout_min = settings.status_period * 2 + Duration::from_millis(stream.between(1, 200));
     settings.request_timeout_max = Duration::from_secs(stream.between(3, 8));
     if edges {

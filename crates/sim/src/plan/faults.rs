@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use regency_protocol::ids::ReplicaId;
+use regency_protocol::ids::{Regency, ReplicaId};
 use regency_protocol::view::View;
 
 use super::{Fault, MILLI};
@@ -57,6 +57,31 @@ impl<'a> Faults<'a> {
             if let [a, b, ..] = pair[..] {
                 let at = self.stream.below(self.heal_at);
                 self.list.push((at, Fault::Reset(a, b)));
+            }
+        }
+    }
+
+    /// Leaders of the first regencies lose all others, or most, one after the other: as if their machines were cut
+    /// off just then.
+    pub(super) fn depositions(&mut self, view: &View) {
+        let mut at = self.stream.below(self.heal_at / 2);
+        for regency in 0..self.stream.between(1, 5) {
+            let leader = view.leader_of(Regency(regency));
+            let spared = if self.stream.percent(40) { self.stream.below(3) } else { 0 };
+            let mut others: Vec<ReplicaId> =
+                self.replicas.iter().copied().filter(|id| *id != leader).collect();
+            self.stream.shuffle(&mut others);
+            others.truncate(others.len().saturating_sub(usize::try_from(spared).unwrap_or(0)));
+            let until = (at + self.stream.between(30 * MILLI, 400 * MILLI)).min(self.heal_at.max(at));
+            for other in others {
+                // One after the other: what is under way reaches some of them.
+                let begin = at + self.stream.below(2 * MILLI);
+                self.list.push((begin, Fault::Sever(leader, other)));
+                self.list.push((until.max(begin), Fault::Mend(leader, other)));
+            }
+            at += self.stream.between(5 * MILLI, 150 * MILLI);
+            if at >= self.heal_at {
+                break;
             }
         }
     }

@@ -28,6 +28,20 @@ impl World<'_> {
                 }
             }
             Fault::Reset(a, b) => self.reset(a, b),
+            Fault::Sever(a, b) => {
+                for (one, other) in [(a, b), (b, a)] {
+                    self.network.cut(Place::Replica(one), Place::Replica(other));
+                    self.add_connection(self.now, one, Event::Disconnected(other));
+                }
+                self.points.insert(Point::Severed);
+            }
+            Fault::Mend(a, b) => {
+                for (one, other) in [(a, b), (b, a)] {
+                    self.network.join(Place::Replica(one), Place::Replica(other));
+                    let back = self.now + self.machines.between(10, 2000);
+                    self.add_connection(back, one, Event::Connected(other));
+                }
+            }
             Fault::Pause(replica) => self.pause(replica),
             Fault::Resume(replica) => self.resume(replica)?,
             Fault::Crash(replica) => self.crash(replica),
