@@ -8,6 +8,7 @@
 mod client;
 mod leader_change;
 mod peer;
+pub mod pieces;
 mod reader;
 mod request;
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub const SPAN_LIMIT: u64 = 4 * WINDOW_LIMIT;
 pub const WRITE_SET_MAX: usize = 64;
 /// Bytes of a STOPDATA or SYNC, which travel in pieces.
 pub const LONG_MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of such a message in one frame: votes pass between two of them.
+pub const PIECE_BYTES: usize = 256 << 10;
 /// Requests forwarded at a time because the leader seems to lack them [STOP-1].
 pub const FORWARD_MAX: usize = 64;
 /// Requests that one peer may forward within one `status_period`.

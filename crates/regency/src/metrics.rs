@@ -29,6 +29,8 @@ pub enum Fault {
     FrameEmpty,
     /// A frame that is no message.
     Undecodable,
+    /// A piece of a long message that is not the next one.
+    BadPiece,
     /// A frame of a kind that does not exist here.
     UnknownKind,
     /// A frame of another protocol version.
@@ -66,6 +68,7 @@ impl Fault {
         Self::FrameTooLong,
         Self::FrameEmpty,
         Self::Undecodable,
+        Self::BadPiece,
         Self::UnknownKind,
         Self::UnknownVersion,
         Self::BadHandshake,
@@ -90,6 +93,7 @@ impl Fault {
             Self::FrameTooLong => "frame_too_long",
             Self::FrameEmpty => "frame_empty",
             Self::Undecodable => "undecodable",
+            Self::BadPiece => "bad_piece",
             Self::UnknownKind => "unknown_kind",
             Self::UnknownVersion => "unknown_version",
             Self::BadHandshake => "bad_handshake",
@@ -190,6 +194,16 @@ pub struct Metrics {
     pub retained_bytes: Gauge,
     /// The installed regency.
     pub regency: Gauge,
+    /// The highest regency that this replica asked for.
+    pub wanted_regency: Gauge,
+    /// How often the timeout has doubled for want of progress.
+    pub timeout_doublings: Gauge,
+    /// Requests that some replicas announce or lack.
+    pub announced_requests: Gauge,
+    /// Changes of the leader that this replica has seen.
+    pub leader_changes: Counter,
+    /// What rounds of votes take at present, on their bad days, in seconds.
+    pub round_seconds: Gauge<f64, AtomicU64>,
     /// Resident bytes of the process.
     pub resident_bytes: Gauge,
     /// CPU time of the process, in seconds.
@@ -237,6 +251,7 @@ impl Metrics {
         let turns = counter("turns", "Turns of the event loop");
         let signatures_checked = counter("signatures_checked", "Signatures checked");
         let replies_unroutable = counter("unroutable_replies", "Replies whose connection was gone");
+        let leader_changes = counter("leader_changes", "Changes of the leader seen");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -251,8 +266,13 @@ impl Metrics {
         let sessions = gauge("sessions", "Open sessions");
         let retained_bytes = gauge("retained_bytes", "Bytes of decided batches kept for stragglers");
         let regency = gauge("regency", "The installed regency");
+        let wanted_regency = gauge("wanted_regency", "The highest regency that this replica asked for");
+        let timeout_doublings = gauge("timeout_doublings", "How often the timeout has doubled");
+        let announced_requests = gauge("announced_requests", "Requests that some replicas announce or lack");
         let resident_bytes = gauge("resident_bytes", "Resident bytes of the process");
         let cpu_seconds = Gauge::default();
+        let round_seconds = Gauge::default();
+        registry.register("round_seconds", "What rounds of votes take, on bad days", round_seconds.clone());
         registry.register("cpu_seconds", "CPU time of the process", cpu_seconds.clone());
         Self {
             registry: all,
@@ -279,6 +299,11 @@ impl Metrics {
             sessions,
             retained_bytes,
             regency,
+            wanted_regency,
+            timeout_doublings,
+            announced_requests,
+            leader_changes,
+            round_seconds,
             resident_bytes,
             cpu_seconds,
         }

@@ -3,6 +3,12 @@
 //! [`Replica::builder`] opens the data directory, binds the ports and starts one thread, on which everything
 //! happens; [`ReplicaHandle`] is what the starter keeps. Several replicas may run in one process.
 
+#[cfg(feature = "adversity")]
+#[path = "replica/adversity.rs"]
+mod conduct;
+#[cfg(not(feature = "adversity"))]
+mod conduct;
+
 mod clock;
 mod connection;
 mod data_directory;
@@ -31,6 +37,9 @@ use regency_protocol::replica::{Replica as Core, ReplicaConfig as CoreConfig, St
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tracing::{info, warn};
 
+#[cfg(feature = "adversity")]
+#[doc(hidden)]
+pub use conduct::Adversity;
 pub use connection::Patience;
 pub use data_directory::{IdleData, Life, boot_marker};
 pub use status::{Readiness, StatusReport};
@@ -42,6 +51,7 @@ use crate::failure::{ErrorCode, Failure};
 use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::transport::TlsIdentity;
+use conduct::Conduct;
 use data_directory::DataDirectory;
 use event_loop::{EventLoop, Parts};
 use executor::Executor;
@@ -71,6 +81,8 @@ impl Replica {
             listener: None,
             admin_listener: None,
             patience: Patience::default(),
+            #[cfg(feature = "adversity")]
+            adversity: None,
         }
     }
 }
@@ -82,6 +94,8 @@ pub struct ReplicaBuilder {
     listener: Option<TcpListener>,
     admin_listener: Option<TcpListener>,
     patience: Patience,
+    #[cfg(feature = "adversity")]
+    adversity: Option<Adversity>,
 }
 
 /// What a replica is called.
@@ -160,9 +174,20 @@ impl ReplicaBuilder {
         self
     }
 
+    /// What the replica does wrong, for tests.
+    #[cfg(feature = "adversity")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn adversity(mut self, adversity: Adversity) -> Self {
+        self.adversity = Some(adversity);
+        self
+    }
+
     /// Opens the data directory, binds the ports, and starts the replica on a thread of its own.
     pub fn start(self) -> Result<ReplicaHandle, Failure> {
-        let Self { config, service, listener, admin_listener, patience } = self;
+        #[cfg(feature = "adversity")]
+        let adversity = self.adversity;
+        let Self { config, service, listener, admin_listener, patience, .. } = self;
         let service = service.ok_or_else(|| {
             Failure::new(ErrorCode::MissingKey, "the replica has no service", "call service() before start()")
         })?;
@@ -202,8 +227,15 @@ impl ReplicaBuilder {
             admin: admin_address.map(|address| address.to_string()),
         };
         let shared = Arc::new(Shared::default());
+        #[cfg_attr(not(feature = "adversity"), expect(unused_mut))]
+        let mut conduct = Conduct::new(&view, config.id);
+        #[cfg(feature = "adversity")]
+        if let Some(adversity) = adversity {
+            conduct.suffer(adversity);
+        }
         let parts = Parts {
             identity,
+            conduct,
             key,
             network,
             core: Core::new(CoreConfig {

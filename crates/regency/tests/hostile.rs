@@ -243,3 +243,26 @@ fn a_client_that_does_not_read_is_disconnected() {
     let mut other = Session::open(&cluster, client_key(1), 1);
     other.add(1);
 }
+
+#[test]
+fn pieces_that_make_no_long_message_cut_the_channel_and_nobody_else_notices() {
+    let cluster = TestCluster::start(Plan::default());
+    // A piece that claims to be the second of a message that never began, and one of a vote.
+    let pieces = |place: u32, kind: u8| {
+        let mut frame = vec![1, 18];
+        frame.extend_from_slice(&(300_u32 << 10).to_le_bytes());
+        frame.extend_from_slice(&place.to_le_bytes());
+        frame.extend_from_slice(&[1, kind]);
+        frame.resize(10 + (256 << 10), 0);
+        frame
+    };
+    for frame in [pieces(256 << 10, 13), pieces(0, 2)] {
+        let before = faults(&cluster, Fault::BadPiece);
+        let mut channel = Channel::open(&cluster, 0, &replica_key(3), Role::Replica(ReplicaId(3))).unwrap();
+        channel.send(&frame);
+        is_counted(&cluster, Fault::BadPiece, before);
+        assert!(channel.is_closed_within(PATIENCE));
+    }
+    let mut session = Session::open(&cluster, client_key(0), 1);
+    assert_eq!(session.add(1), 1);
+}

@@ -38,6 +38,11 @@ const ANNOUNCE: u8 = 16;
 const LACK: u8 = 17;
 const ECHO: u8 = 18;
 
+/// Whether messages of this kind may be longer than a frame; they travel in pieces then.
+pub(super) fn is_long_kind(kind: u8) -> bool {
+    matches!(kind, STOP_DATA | SYNC)
+}
+
 impl Wire for Message {
     fn encode(&self, out: &mut Vec<u8>) {
         put_header(out, kind(self));
@@ -79,7 +84,7 @@ impl Wire for Message {
 
     fn decode(frame: Bytes) -> Result<Self, DecodeError> {
         let bytes_max = match frame.get(1) {
-            Some(&(STOP_DATA | SYNC)) => LONG_MESSAGE_BYTES_MAX,
+            Some(kind) if is_long_kind(*kind) => LONG_MESSAGE_BYTES_MAX,
             Some(_) | None => PEER_FRAME_BYTES_MAX,
         };
         let mut reader = Reader::open(frame, bytes_max)?;

@@ -1,7 +1,9 @@
 //! One connection of a replica: its link, what it has become, and what the loop remembers about it.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use regency_protocol::codec::pieces::{Assembler, Pieces};
 use regency_protocol::ids::{ClientId, ReplicaId};
 use regency_protocol::message::Reply;
 
@@ -45,6 +47,10 @@ pub(super) struct Connection {
     pub(super) is_dirty: bool,
     /// Replies of this turn: one frame when it is flushed.
     pub(super) replies: Vec<Reply>,
+    /// Long messages that wait, the first of them perhaps sent in part.
+    pub(super) long_outbound: VecDeque<Pieces>,
+    /// The long message that is arriving.
+    pub(super) long_inbound: Assembler,
     /// What of `link.outbound_bytes()` the sum over all clients contains.
     pub(super) outbound_noted: usize,
     /// What of `link.counters()` the metrics contain.
@@ -101,6 +107,8 @@ impl Connection {
             is_readable: false,
             is_dirty: false,
             replies: Vec::new(),
+            long_outbound: VecDeque::new(),
+            long_inbound: Assembler::default(),
             outbound_noted: 0,
             tallied: LinkCounters::default(),
             opened: now,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use regency_protocol::action::{Action, Misbehaviour, Recipients};
+use regency_protocol::action::{Action, Misbehaviour};
 use regency_protocol::digest::signing_bytes;
 use regency_protocol::event::{ClientRequest, Event, Verified};
 use regency_protocol::ids::{ClientId, PublicKey};
@@ -21,6 +21,7 @@ use regency_protocol::view::{RequestAuth, View};
 use tracing::{info, warn};
 
 use super::clock::Clock;
+use super::conduct::Conduct;
 use super::connection::ConnectionId;
 use super::executor::Executor;
 use super::inbound::Inbound;
@@ -45,6 +46,7 @@ pub(super) struct Parts {
     pub(super) view: Arc<View>,
     pub(super) key: SigningKey,
     pub(super) network: Network,
+    pub(super) conduct: Conduct,
     pub(super) core: Core,
     pub(super) executor: Executor,
     pub(super) validator: Option<Validator>,
@@ -60,6 +62,7 @@ pub(super) struct EventLoop {
     view: Arc<View>,
     key: SigningKey,
     network: Network,
+    conduct: Conduct,
     core: Core,
     executor: Executor,
     validator: Option<Validator>,
@@ -100,6 +103,7 @@ impl EventLoop {
             view: parts.view,
             key: parts.key,
             network: parts.network,
+            conduct: parts.conduct,
             core: parts.core,
             executor: parts.executor,
             validator: parts.validator,
@@ -138,7 +142,8 @@ impl EventLoop {
     }
 
     fn until_deadline(&mut self) -> Duration {
-        let Some(deadline) = self.core.next_deadline() else { return WAIT_MAX };
+        let dues = [self.core.next_deadline(), self.conduct.due()];
+        let Some(deadline) = dues.into_iter().flatten().min() else { return WAIT_MAX };
         deadline.since(self.clock.now()).min(WAIT_MAX)
     }
 
@@ -167,6 +172,7 @@ impl EventLoop {
             self.handle(Event::Tick);
         }
         self.settle();
+        self.conduct.release(self.now, |to, message| self.network.send_to(to, message));
         self.network.flush();
         self.sign();
         if lines_changed || is_due {
@@ -308,10 +314,8 @@ impl EventLoop {
                     Message::Accept(vote) => self.enter_phase(vote.instance, Phase::Accept),
                     _ => {}
                 }
-                match to {
-                    Recipients::All => self.network.broadcast(&message),
-                    Recipients::One(peer) => self.network.send(peer, &message),
-                }
+                let network = &mut self.network;
+                self.conduct.on_send(self.now, to, message, |to, message| network.send_to(to, message));
             }
             Action::Reply { client, reply } => match self.routes.find(client, &reply) {
                 Some(connection) if self.network.reply(connection, reply) => {}
@@ -371,7 +375,12 @@ impl EventLoop {
         metrics.decided.set(gauge(status.decided.0));
         metrics.executed.set(gauge(status.executed.0));
         metrics.certified.set(gauge(status.certified.0));
-        metrics.regency.set(gauge(status.regency.0));
+        let known = u64::try_from(metrics.regency.set(gauge(status.regency.0))).unwrap_or(0);
+        metrics.leader_changes.inc_by(status.regency.0.saturating_sub(known));
+        metrics.wanted_regency.set(gauge(status.wanted_regency.0));
+        metrics.timeout_doublings.set(status.backoff.into());
+        metrics.announced_requests.set(gauge(status.announced_requests as u64));
+        metrics.round_seconds.set(status.round.as_secs_f64());
         metrics.pending_requests.set(gauge(status.pending_requests as u64));
         metrics.sessions.set(gauge(status.sessions as u64));
         metrics.retained_bytes.set(gauge(status.retained_bytes as u64));

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use mio::event::Source;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
-use regency_protocol::codec::{DecodeError, Wire};
+use regency_protocol::codec::{DecodeError, Wire, pieces};
 use regency_protocol::ids::{ClientId, ReplicaId};
 use regency_protocol::limits::{CLIENT_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX};
 use regency_protocol::message::{ClientMessage, Message};
@@ -305,6 +305,14 @@ impl Network {
         let Some(stage) = self.get_mut(id).map(|connection| connection.stage) else { return Ok(()) };
         match stage {
             Stage::Peer(from) => {
+                let frame = if pieces::is_piece(&frame) {
+                    match self.on_piece(id, &frame)? {
+                        Some(whole) => whole,
+                        None => return Ok(()),
+                    }
+                } else {
+                    frame
+                };
                 let message = Message::decode(frame).map_err(|error| undecodable(&error))?;
                 inbox.push(Inbound::Peer { from, message });
                 Ok(())
@@ -326,6 +334,12 @@ impl Network {
             Stage::Calling(peer) => self.on_answer(id, peer, &frame),
             Stage::Refused => Ok(()),
         }
+    }
+
+    /// The next piece of a long message; returns what it completes.
+    fn on_piece(&mut self, id: ConnectionId, frame: &[u8]) -> Result<Option<Bytes>, End> {
+        let Some(connection) = self.get_mut(id) else { return Ok(None) };
+        connection.long_inbound.take(frame).map_err(|error| End::Fault(Fault::BadPiece, error.to_string()))
     }
 
     /// Closes what has stalled, and brings the metrics up to date.

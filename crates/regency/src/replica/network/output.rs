@@ -1,6 +1,9 @@
 //! What goes out: queued during a turn, written once per connection at its end.
 
+use bytes::Bytes;
+use regency_protocol::action::Recipients;
 use regency_protocol::codec::Wire;
+use regency_protocol::codec::pieces::{self, Pieces};
 use regency_protocol::ids::{ReplicaId, ViewId};
 use regency_protocol::limits::{CLIENT_FRAME_BYTES_MAX, REPLIES_MAX};
 use regency_protocol::message::{Message, Outcome, ReplicaMessage, Reply};
@@ -12,23 +15,83 @@ use crate::transport::FlushOutcome;
 
 /// Bytes of a reply beside its result, at most.
 const REPLY_BYTES: usize = 8 + 8 + 1 + 4 + 32;
+/// Long messages that wait for one peer: of each kind what was sent last, and what is being sent.
+const LONG_OUTBOUND_MAX: usize = 4;
 
 impl Network {
+    /// Sends to one member, or to all others.
+    pub(in super::super) fn send_to(&mut self, to: Recipients, message: &Message) {
+        match to {
+            Recipients::All => self.broadcast(message),
+            Recipients::One(peer) => self.send(peer, message),
+        }
+    }
+
     /// Sends to one member; without a channel to it the message is dropped [LINK-1].
-    pub(in super::super) fn send(&mut self, to: ReplicaId, message: &Message) {
+    fn send(&mut self, to: ReplicaId, message: &Message) {
         if let Some(channel) = self.peers.channel(to) {
             self.encode_message(message);
-            self.queue_scratch(channel);
+            match self.long_message() {
+                Some(long) => self.queue_long(channel, &long),
+                None => {
+                    self.queue_scratch(channel);
+                }
+            }
         }
     }
 
     /// Sends to all other members; encoded once.
-    pub(in super::super) fn broadcast(&mut self, message: &Message) {
+    fn broadcast(&mut self, message: &Message) {
         self.encode_message(message);
+        let long = self.long_message();
         for rank in 0..self.peers.len() {
-            if let Some(channel) = self.peers.channel_at(rank) {
-                self.queue_scratch(channel);
+            let Some(channel) = self.peers.channel_at(rank) else { continue };
+            match &long {
+                Some(long) => self.queue_long(channel, long),
+                None => {
+                    self.queue_scratch(channel);
+                }
             }
+        }
+    }
+
+    /// What was encoded last, if it travels in pieces.
+    fn long_message(&self) -> Option<Bytes> {
+        pieces::is_long(&self.scratch).then(|| Bytes::copy_from_slice(&self.scratch))
+    }
+
+    /// Lets a long message wait for its turn; for too many, or one too long, there is no room [LINK-1].
+    fn queue_long(&mut self, id: ConnectionId, message: &Bytes) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if connection.long_outbound.iter().any(|waiting| waiting.message() == message) {
+            return;
+        }
+        match Pieces::new(message.clone()) {
+            Some(pieces) if connection.long_outbound.len() < LONG_OUTBOUND_MAX => {
+                connection.long_outbound.push_back(pieces);
+                self.mark_dirty(id);
+            }
+            Some(_) | None => self.metrics.count_fault(Fault::OutboundFull),
+        }
+    }
+
+    /// Queues the next piece of a long message once nothing else waits; tells whether there was one.
+    fn queue_piece(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(id.slot) else { return false };
+        let Some(pieces) = connection.long_outbound.front_mut() else { return false };
+        self.scratch.clear();
+        pieces.put_next(&mut self.scratch);
+        if pieces.is_over() {
+            connection.long_outbound.pop_front();
+        }
+        self.queue_scratch(id)
+    }
+
+    fn mark_dirty(&mut self, id: ConnectionId) {
+        let Some(connection) = self.get_mut(id) else { return };
+        if !connection.is_dirty {
+            connection.is_dirty = true;
+            self.dirty.push(id.slot);
         }
     }
 
@@ -85,6 +148,10 @@ impl Network {
                 }
             }
             (Ok(FlushOutcome::Done), Stage::Refused) => self.end(id, End::Refused),
+            // The piece is written in the next turn, after the votes of that turn.
+            (Ok(FlushOutcome::Done), Stage::Peer(_)) => {
+                self.queue_piece(id);
+            }
             (Ok(_), _) => {}
             (Err(error), _) => self.end(id, end_of(&error)),
         }

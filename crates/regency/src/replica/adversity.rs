@@ -1,0 +1,112 @@
+//! What a replica does wrong when a test tells it to (feature `adversity`): it takes the place of honest conduct
+//! between the core and the network, so that the core knows nothing of it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use regency_protocol::action::Recipients;
+use regency_protocol::ids::ReplicaId;
+use regency_protocol::message::{Batch, Message, Propose};
+use regency_protocol::time::Timestamp;
+use regency_protocol::view::View;
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adversity {
+    /// Every PROPOSE leaves this much later; everything else leaves at once.
+    DelayProposals(Duration),
+    /// Every other member gets another PROPOSE for the same instance.
+    Equivocate,
+}
+
+impl Adversity {
+    /// `delay-proposals=499ms` or `equivocate`; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once('=') {
+            None if text == "equivocate" => Some(Self::Equivocate),
+            Some(("delay-proposals", delay)) => {
+                let delay = delay.strip_suffix("ms")?.parse().ok()?;
+                Some(Self::DelayProposals(Duration::from_millis(delay)))
+            }
+            Some(_) | None => None,
+        }
+    }
+}
+
+/// The conduct of a replica that does wrong, or does not.
+#[derive(Debug)]
+pub(super) struct Conduct {
+    adversity: Option<Adversity>,
+    others: Vec<ReplicaId>,
+    held: VecDeque<(Timestamp, Recipients, Message)>,
+}
+
+impl Conduct {
+    /// That of the member `me` of `view`, honest so far.
+    pub(super) fn new(view: &Arc<View>, me: ReplicaId) -> Self {
+        let others = view.members().iter().map(|member| member.id).filter(|id| *id != me).collect();
+        Self { adversity: None, others, held: VecDeque::new() }
+    }
+
+    /// Does wrong from now on.
+    pub(super) fn suffer(&mut self, adversity: Adversity) {
+        self.adversity = Some(adversity);
+    }
+
+    /// Hands a message of the core on, now or later, or something else in its place.
+    pub(super) fn on_send(
+        &mut self,
+        now: Timestamp,
+        to: Recipients,
+        message: Message,
+        mut send: impl FnMut(Recipients, &Message),
+    ) {
+        match (self.adversity, message) {
+            (Some(Adversity::DelayProposals(delay)), message @ Message::Propose(_)) => {
+                self.held.push_back((now.plus(delay), to, message));
+            }
+            (Some(Adversity::Equivocate), Message::Propose(propose)) if to == Recipients::All => {
+                let (one, other) = (Message::Propose(propose.clone()), Message::Propose(altered(&propose)));
+                for (rank, peer) in self.others.iter().enumerate() {
+                    send(Recipients::One(*peer), if rank % 2 == 0 { &one } else { &other });
+                }
+            }
+            (_, message) => send(to, &message),
+        }
+    }
+
+    /// Hands on what was held back until `now`.
+    pub(super) fn release(&mut self, now: Timestamp, mut send: impl FnMut(Recipients, &Message)) {
+        while let Some((_, to, message)) = self.held.pop_front_if(|(due, ..)| *due <= now) {
+            send(to, &message);
+        }
+    }
+
+    /// When something is to be released.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.held.front().map(|(due, ..)| *due)
+    }
+}
+
+/// The same requests at another time: another digest.
+fn altered(propose: &Propose) -> Propose {
+    let timestamp = propose.batch.timestamp.plus(Duration::from_micros(1));
+    Propose { batch: Arc::new(Batch { timestamp, ..(*propose.batch).clone() }), ..propose.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_wrong_is_told_in_words() {
+        let delay = Adversity::DelayProposals(Duration::from_millis(499));
+        assert_eq!(Adversity::parse("delay-proposals=499ms"), Some(delay));
+        assert_eq!(Adversity::parse("equivocate"), Some(Adversity::Equivocate));
+        for wrong in ["", "delay-proposals", "delay-proposals=5", "equivocate=1"] {
+            assert_eq!(Adversity::parse(wrong), None, "{wrong}");
+        }
+    }
+}
