@@ -56,10 +56,16 @@ fn four_replicas_order_requests_and_agree() {
 }
 
 #[test]
-fn an_open_cluster_serves_any_key_that_signs() {
-    let cluster = TestCluster::start(Plan { clients_are_listed: false, ..Plan::default() });
-    let mut session = Session::open(&cluster, harness::cluster::stranger_key(), 1);
-    assert_eq!(session.add(4), 4);
+fn an_open_cluster_serves_any_key_with_both_kinds_of_authentication() {
+    for request_auth in [RequestAuth::Signature, RequestAuth::Channel] {
+        let plan = Plan { clients_are_listed: false, request_auth, ..Plan::default() };
+        let cluster = TestCluster::start(plan);
+        let mut session = Session::open(&cluster, harness::cluster::stranger_key(), 1);
+        for number in 1..=5 {
+            assert_eq!(session.add(4), 4 * number);
+        }
+        agree(&cluster, &[0, 1, 2, 3]);
+    }
 }
 
 /// Behaviour 5: a replica that answers in another's place is not taken for it, so it makes no quorum alone.

@@ -91,13 +91,6 @@ impl Cluster {
                 check_address("admin", admin)?;
             }
         }
-        if genesis.clients.is_none() && genesis.request_auth == RequestAuth::Channel {
-            return Err(Failure::new(
-                ErrorCode::NotOffered,
-                "clients = \"open\" together with request_auth = \"channel\" is not offered by this version",
-                "use request_auth = \"signature\", or list the clients",
-            ));
-        }
         genesis.settings.check().map_err(|error| {
             Failure::new(
                 ErrorCode::Contradiction,
@@ -526,11 +519,6 @@ mod tests {
         assert_eq!(refused(|g| g.replicas[0].address = "localhost".into()), ErrorCode::BadAddress);
         assert_eq!(refused(|g| g.replicas[0].address = "a b:1".into()), ErrorCode::BadAddress);
         assert_eq!(refused(|g| g.service = "a\nb".into()), ErrorCode::BadValue);
-        let open_channel = |g: &mut Genesis| {
-            g.clients = None;
-            g.request_auth = RequestAuth::Channel;
-        };
-        assert_eq!(refused(open_channel), ErrorCode::NotOffered);
     }
 
     #[test]
