@@ -21,14 +21,29 @@ impl Binary {
         Ok(Self { path: uplifted(repository) })
     }
 
-    /// The release build with the mutants, kept beside the other so that neither overwrites the other.
+    /// The release build with the mutants.
     pub(crate) fn mutants(repository: &Repository) -> Result<Self> {
-        build(repository, &["--features", "mutants"])?;
-        let folder = repository.target().join("mutants");
+        Self::featured(repository, "mutants")
+    }
+
+    /// The release build whose replicas do wrong when they are told to.
+    pub(crate) fn adversity(repository: &Repository) -> Result<Self> {
+        Self::featured(repository, "adversity")
+    }
+
+    /// A release build with a feature, kept beside the plain one so that neither overwrites the other.
+    fn featured(repository: &Repository, feature: &str) -> Result<Self> {
+        let plain = uplifted(repository);
+        let aside = repository.target().join("release/regency.plain");
+        let has_plain = fs::rename(&plain, &aside).is_ok();
+        build(repository, &["--features", feature])?;
+        let folder = repository.target().join(feature);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let path = folder.join("regency");
-        let built = uplifted(repository);
-        fs::copy(&built, &path).with_context(|| format!("cannot copy {}", built.display()))?;
+        fs::copy(&plain, &path).with_context(|| format!("cannot copy {}", plain.display()))?;
+        if has_plain {
+            fs::rename(&aside, &plain).context("cannot put the plain build back")?;
+        }
         Ok(Self { path })
     }
 

@@ -6,6 +6,7 @@ mod bench_smoke;
 mod binary;
 mod cluster;
 mod external;
+mod failover;
 mod fuzz;
 mod process;
 mod purity;
@@ -27,6 +28,8 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   purity        the core built for a target without clock, threads and files
   sim-smoke     20,000 fixed seeds, some of them twice, and every mutant
   external      tests that need redis-cli, redis-benchmark, redis-server and Python
+  failover [--quick]
+                real replicas under load whose leader is killed, paused, slow or lying
   bench-smoke   short benchmark runs; checks the JSON
   readme        the README's commands in an empty directory
   fuzz [TARGET [SECONDS]]
@@ -52,6 +55,8 @@ fn run(arguments: &[String]) -> Result<()> {
         ["purity"] => purity::run(&repository),
         ["sim-smoke"] => sim_smoke::run(&repository),
         ["external"] => external::run(&repository),
+        ["failover"] => failover::run(&repository, false),
+        ["failover", "--quick"] => failover::run(&repository, true),
         ["bench-smoke"] => bench_smoke::run(&repository),
         ["readme"] => readme::run(&repository),
         ["fuzz"] => fuzz::run(&repository, "all", "60"),

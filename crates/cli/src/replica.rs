@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use regency::config::ReplicaConfig;
+use regency::replica::ReplicaBuilder;
 use regency::{Replica, ReplicaHandle, Service, logging};
 use regency_services::counter::Counter;
 use regency_services::kv::KvService;
@@ -39,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let service = service(config.cluster.service())?;
     let mut signals =
         Signals::new([SIGINT, SIGTERM]).map_err(|error| failure::system("listening for signals", &error))?;
-    let handle = Replica::builder(config).boxed_service(service).start()?;
+    let handle = adverse(Replica::builder(config).boxed_service(service))?.start()?;
     let stopper = handle.stopper();
     let is_stopping = Arc::new(AtomicBool::new(false));
     let told = is_stopping.clone();
@@ -88,6 +89,38 @@ fn service(name: &str) -> Result<Box<dyn Service>, Failure> {
             "run the program that the cluster was made for; this one has kv, counter and null",
         )),
     }
+}
+
+/// By this a test tells a build with the feature `adversity` what to do wrong.
+const ADVERSITY: &str = "REGENCY_ADVERSITY";
+
+/// A build that can do wrong serves only where that is wanted.
+#[cfg(feature = "adversity")]
+fn adverse(builder: ReplicaBuilder) -> Result<ReplicaBuilder, Failure> {
+    let told = std::env::var(ADVERSITY).ok();
+    match told.as_deref().and_then(regency::replica::Adversity::parse) {
+        Some(adversity) => Ok(builder.adversity(adversity)),
+        None => Err(Failure::new(
+            ErrorCode::MutantBuild,
+            format!(
+                "this build does wrong on purpose (feature adversity), and {ADVERSITY} = {told:?} says not what"
+            ),
+            "use a build without it",
+        )),
+    }
+}
+
+/// Only a build with the feature `adversity` can do wrong on purpose.
+#[cfg(not(feature = "adversity"))]
+fn adverse(builder: ReplicaBuilder) -> Result<ReplicaBuilder, Failure> {
+    if std::env::var_os(ADVERSITY).is_none() {
+        return Ok(builder);
+    }
+    Err(Failure::new(
+        ErrorCode::NotOffered,
+        format!("{ADVERSITY} is set, and this build cannot do wrong on purpose"),
+        format!("unset {ADVERSITY}"),
+    ))
 }
 
 /// A build that can break its own rules must never serve.

@@ -274,6 +274,15 @@ impl Measure {
         }
     }
 
+    /// Records what was under way when counting ended: the record has every acknowledged operation.
+    fn complete_late(&mut self, now: Timestamp, session: usize, call: &Call, result: Option<&Bytes>) {
+        if let Some(result) = result
+            && self.workload.follow_up(&call.step).is_none()
+        {
+            self.complete(now, session, call, result);
+        }
+    }
+
     /// Counts the end of an operation.
     fn complete(&mut self, now: Timestamp, session: usize, call: &Call, result: &Bytes) {
         let Some(said) = self.workload.check(&call.step, result) else {
@@ -346,10 +355,10 @@ impl App for Measure {
         let calls = &mut self.calls[session];
         let Some(position) = calls.iter().position(|call| call.sequence == sequence) else { return };
         let call = calls.swap_remove(position);
-        if matches!(self.phase, Phase::Over) {
-            return;
-        }
         let now = io.now();
+        if matches!(self.phase, Phase::Over) {
+            return self.complete_late(now, session, &call, outcome.as_ref().ok());
+        }
         match &outcome {
             Ok(result) => match self.workload.follow_up(&call.step) {
                 Some(step) => return self.call(io, session, step, call.began),
