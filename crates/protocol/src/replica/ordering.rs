@@ -13,7 +13,7 @@ use crate::message::{
 };
 use crate::mutants::{Mutant, is_active};
 use crate::ordering::candidate::{Candidate, Source};
-use crate::ordering::instance::{Proposal, Situation, Step};
+use crate::ordering::instance::{Instance, Proposal, Situation, Step};
 use crate::ordering::votes::Counted;
 use crate::ordering::window::{Filled, Window};
 use crate::time::Timestamp;
@@ -235,10 +235,20 @@ impl Replica {
     /// A request that is authentic here has come: candidates may have waited for it.
     pub(super) fn on_authentic_body(&mut self, now: Timestamp, body: &Body, actions: &mut Vec<Action>) {
         let filled = self.window.fill(body, Source::Pool);
-        if !filled.is_empty() {
+        if filled.iter().any(|filled| self.is_proposed(filled)) {
             self.requests.mark_proposed(&body.request.digest());
-            self.on_filled(now, &filled, actions);
         }
+        self.on_filled(now, &filled, actions);
+    }
+
+    /// Whether a candidate is proposed in this regency: one that is kept for an older vote's sake need never be.
+    fn is_proposed(&self, filled: &Filled) -> bool {
+        let open = self.window.get(filled.instance);
+        let is_accepted = |open: &Instance| {
+            matches!(open.proposal, Proposal::Accepted(digest) if digest == filled.digest)
+                || open.decided == Some(filled.digest)
+        };
+        open.is_some_and(is_accepted) || self.change.bound(filled.instance) == Some(filled.digest)
     }
 
     /// Candidates got a body. All are judged before any is looked at: one that is decided moves the others on.
