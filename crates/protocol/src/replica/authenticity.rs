@@ -33,10 +33,18 @@ impl Replica {
 
     /// What keeps an authentic request from being proposed; has it announced if others must hear of it.
     pub(super) fn announcement_hold(&mut self, request: &Request) -> Hold {
-        if !self.has_channel_auth() || !self.must_be_announced(&request.client()) {
+        if !self.has_channel_auth() {
             return Hold::None;
         }
-        self.announce(request.digest());
+        let digest = request.digest();
+        if !self.must_be_announced(&request.client()) {
+            // What others said came before the request itself.
+            if self.announcements.announced(&digest) > 0 || self.announcements.lacked(&digest) > 0 {
+                self.announce(digest);
+            }
+            return Hold::None;
+        }
+        self.announce(digest);
         if self.counts(&request.digest()) { Hold::None } else { Hold::Unannounced }
     }
 
@@ -201,7 +209,7 @@ impl Replica {
     }
 
     /// One more member lacks proof of a request: `f+1` of them make its client suspect.
-    fn on_lacked(&mut self, now: Timestamp, request: Digest, actions: &mut Vec<Action>) {
+    pub(super) fn on_lacked(&mut self, now: Timestamp, request: Digest, actions: &mut Vec<Action>) {
         if self.announcements.lacked(&request) < self.view.certifying() || is_active(Mutant::StandingIgnored)
         {
             return;

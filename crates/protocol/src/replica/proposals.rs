@@ -250,6 +250,10 @@ impl Replica {
             Source::Unproven
         };
         let filled = self.window.fill(body, source);
+        if source == Source::Unproven {
+            // LACKs travel one way, a body there and back: only now is it known whose request is lacked.
+            self.on_lacked(now, body.request.digest(), actions);
+        }
         self.on_filled(now, &filled, actions);
     }
 
