@@ -200,10 +200,11 @@ impl Requests {
         Some(oldest.1.waiting(*oldest.0))
     }
 
-    /// Requests that came until `since` and were not forwarded, the longest pending first.
-    pub(crate) fn unforwarded(&self, since: Timestamp) -> Vec<Body> {
+    /// Requests that came until `since` and were not forwarded since `began`, the longest pending first.
+    pub(crate) fn unforwarded(&self, since: Timestamp, began: Timestamp) -> Vec<Body> {
         let is_due = |pending: &&Pending| {
-            pending.hold != Hold::Early && pending.forwarded.is_none() && pending.since <= since
+            let is_forwarded = pending.forwarded.is_some_and(|at| at >= began);
+            pending.hold != Hold::Early && !is_forwarded && pending.since <= since
         };
         let mut due: Vec<&Pending> = self.pending.values().filter(is_due).collect();
         due.sort_unstable_by_key(|pending| pending.arrival);

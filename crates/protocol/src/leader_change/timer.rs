@@ -71,13 +71,13 @@ impl RequestTimer {
     pub(crate) fn timeout(&self, backlog: u32, settings: &Settings) -> Duration {
         let rounds = ROUNDS.saturating_mul(backlog.saturating_add(1));
         let usual = self.round.saturating_mul(rounds).max(settings.request_timeout_min);
-        self.backed_off(usual).min(settings.request_timeout_max)
+        self.backed_off(usual, settings)
     }
 
-    /// `duration`, doubled as often as regencies passed without progress.
-    pub(crate) fn backed_off(&self, duration: Duration) -> Duration {
+    /// `duration`, doubled as often as regencies passed without progress, up to the cap.
+    pub(crate) fn backed_off(&self, duration: Duration, settings: &Settings) -> Duration {
         let factor = 1_u32.checked_shl(self.backoff).unwrap_or(u32::MAX);
-        duration.saturating_mul(factor)
+        duration.saturating_mul(factor).min(settings.request_timeout_max)
     }
 
     /// A regency was installed while `oldest` was the oldest pending request; `is_pending` tells whether the one

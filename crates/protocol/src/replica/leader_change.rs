@@ -66,7 +66,7 @@ impl Replica {
         let patience = if is_reachable {
             self.timer.timeout(0, &self.settings)
         } else {
-            self.timer.backed_off(self.settings.status_period)
+            self.timer.backed_off(self.settings.status_period, &self.settings)
         };
         self.change.phase =
             Phase::Syncing(Gathering { deadline: now.plus(patience), ..Gathering::default() });

@@ -24,7 +24,7 @@ impl Replica {
             && self.change.is_live()
             && !self.has_given_up()
             && self.record.may_vote();
-        is_awaited.then(|| lost.plus(self.timer.backed_off(self.settings.status_period)))
+        is_awaited.then(|| lost.plus(self.timer.backed_off(self.settings.status_period, &self.settings)))
     }
 
     /// Whether this replica has asked for the next regency already.
@@ -61,7 +61,8 @@ impl Replica {
 
     /// Forwards, and so announces, the requests that came until `since` [STOP-1].
     fn forward(&mut self, now: Timestamp, since: Timestamp, actions: &mut Vec<Action>) {
-        let mut bodies = self.requests.unforwarded(since);
+        // What was forwarded before the time began anew has to be forwarded again, or it would never expire twice.
+        let mut bodies = self.requests.unforwarded(since, self.timer.began(Timestamp(0)));
         if bodies.is_empty() {
             return;
         }

@@ -6,6 +6,7 @@ mod announcements;
 mod beginning;
 mod catching_up;
 mod normal_case;
+mod patience;
 mod refusals;
 mod regencies;
 mod scene;

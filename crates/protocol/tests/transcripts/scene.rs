@@ -263,6 +263,19 @@ impl Scene {
         assert_eq!(seen, expected, "seen:\n{}", seen.join("\n"));
     }
 
+    /// Passes time until one of the next deadlines brings this line; whatever else it brings is not looked at.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, line: &str) {
+        for _ in 0..200 {
+            let actions = std::mem::take(&mut self.actions);
+            if actions.iter().any(|action| self.line(action) == line) {
+                return;
+            }
+            self.tick();
+        }
+        panic!("{line:?} has not come");
+    }
+
     fn name(&self, digest: &Digest) -> String {
         self.names.get(digest).cloned().unwrap_or_else(|| format!("{digest:?}"))
     }
