@@ -249,7 +249,7 @@ fn pieces_that_make_no_long_message_cut_the_channel_and_nobody_else_notices() {
     let cluster = TestCluster::start(Plan::default());
     // A piece that claims to be the second of a message that never began, and one of a vote.
     let pieces = |place: u32, kind: u8| {
-        let mut frame = vec![1, 18];
+        let mut frame = vec![1, 19];
         frame.extend_from_slice(&(300_u32 << 10).to_le_bytes());
         frame.extend_from_slice(&place.to_le_bytes());
         frame.extend_from_slice(&[1, kind]);

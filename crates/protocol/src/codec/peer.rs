@@ -37,6 +37,8 @@ const FORWARD: u8 = 15;
 const ANNOUNCE: u8 = 16;
 const LACK: u8 = 17;
 const ECHO: u8 = 18;
+/// No message: a piece of one.
+pub(super) const PIECE: u8 = 19;
 
 /// Whether messages of this kind may be longer than a frame; they travel in pieces then.
 pub(super) fn is_long_kind(kind: u8) -> bool {

@@ -8,12 +8,10 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::peer::is_long_kind;
+use super::peer::{PIECE, is_long_kind};
 use super::{PROTOCOL_VERSION, put_count, put_header};
 use crate::limits::{LONG_MESSAGE_BYTES_MAX, PIECE_BYTES};
 
-/// The kind of a frame that holds a piece.
-const PIECE: u8 = 18;
 /// Version, kind, total and place.
 const HEADER_BYTES: usize = 2 + 4 + 4;
 
@@ -172,6 +170,15 @@ mod tests {
             data: std::sync::Arc::new(data),
             signature: Signature([9; 64]),
         })
+    }
+
+    #[test]
+    fn no_message_is_taken_for_a_piece() {
+        let empty: [Message; 3] =
+            [Message::Forward(Vec::new()), Message::Announce(Vec::new()), Message::Lack(Vec::new())];
+        assert!(empty.iter().all(|message| !is_piece(&message.to_frame())));
+        let frame = Bytes::from_static(&[PROTOCOL_VERSION, PIECE]);
+        assert_eq!(Message::decode(frame), Err(crate::codec::DecodeError::UnknownKind(PIECE)));
     }
 
     fn frames(message: &Bytes) -> Vec<Vec<u8>> {
