@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::{ClientId, Digest, ReplicaId};
-use crate::limits::ANNOUNCED_PER_PEER_MAX;
+use crate::limits::{ANNOUNCED_PER_PEER_MAX, FORWARDED_BYTES_PER_PEER_MAX};
 use crate::message::Request;
 use crate::time::Timestamp;
 use crate::view::View;
@@ -48,14 +48,35 @@ impl Members {
 struct Said {
     announced: Members,
     lacked: Members,
-    /// The request, if a peer forwarded it and nothing proves it here yet.
-    body: Option<Arc<Request>>,
+}
+
+/// Requests that one peer forwarded and nothing proves here yet, the oldest first.
+#[derive(Debug, Default)]
+struct Kept {
+    requests: BTreeMap<Digest, Arc<Request>>,
+    order: VecDeque<Digest>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn remove(&mut self, request: &Digest) {
+        if let Some(request) = self.requests.remove(request) {
+            self.bytes = self.bytes.saturating_sub(request.encoded().len());
+        }
+        if self.requests.is_empty() {
+            self.order.clear();
+        }
+    }
 }
 
 /// All that is said.
 #[derive(Debug, Default)]
 pub(crate) struct Announcements {
     said: BTreeMap<Digest, Said>,
+    /// What each peer forwarded.
+    kept: BTreeMap<ReplicaId, Kept>,
+    /// How much was said when it was last pruned.
+    pruned: usize,
     /// What each peer said, the oldest first.
     order: BTreeMap<ReplicaId, VecDeque<Digest>>,
     suspects: BTreeMap<ClientId, Timestamp>,
@@ -84,16 +105,42 @@ impl Announcements {
         is_new
     }
 
-    /// Keeps a forwarded request until it is announced often enough.
-    pub(crate) fn keep(&mut self, request: &Arc<Request>) {
-        if let Some(said) = self.said.get_mut(&request.digest()) {
-            said.body.get_or_insert_with(|| Arc::clone(request));
+    /// Keeps a request that a peer forwarded until it is announced often enough, at the cost of what that peer
+    /// forwarded before.
+    pub(crate) fn keep(&mut self, by: ReplicaId, request: &Arc<Request>) {
+        let kept = self.kept.entry(by).or_default();
+        if kept.requests.insert(request.digest(), Arc::clone(request)).is_some() {
+            return;
+        }
+        kept.order.push_back(request.digest());
+        kept.bytes = kept.bytes.saturating_add(request.encoded().len());
+        while kept.bytes > FORWARDED_BYTES_PER_PEER_MAX {
+            let Some(oldest) = kept.order.pop_front() else { return };
+            kept.remove(&oldest);
         }
     }
 
     /// The forwarded request with this digest.
     pub(crate) fn kept(&self, request: &Digest) -> Option<Arc<Request>> {
-        self.said.get(request)?.body.clone()
+        self.kept.values().find_map(|kept| kept.requests.get(request)).cloned()
+    }
+
+    /// Whether so much has been said since the last time that it pays to look for what is of no use any more.
+    pub(crate) fn is_due_for_pruning(&self) -> bool {
+        self.said.len() > self.pruned.saturating_mul(2).saturating_add(ANNOUNCED_PER_PEER_MAX / 16)
+    }
+
+    /// Forgets what this member said of requests that are not open; what peers said is bounded by itself.
+    pub(crate) fn prune(&mut self, me: ReplicaId, view: &View, is_open: impl Fn(&Digest) -> bool) {
+        let Some(rank) = view.position(me) else { return };
+        self.said.retain(|request, said| {
+            if !is_open(request) {
+                said.announced.remove(rank);
+                said.lacked.remove(rank);
+            }
+            said.announced.len() > 0 || said.lacked.len() > 0
+        });
+        self.pruned = self.said.len();
     }
 
     /// How many members announced a request, this one included.
@@ -116,6 +163,9 @@ impl Announcements {
     pub(crate) fn forget(&mut self, request: &Digest) {
         if !self.said.is_empty() {
             self.said.remove(request);
+        }
+        for kept in self.kept.values_mut() {
+            kept.remove(request);
         }
     }
 

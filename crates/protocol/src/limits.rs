@@ -16,7 +16,8 @@ pub const BATCH_REQUESTS_LIMIT: usize = u16::MAX as usize;
 pub const WINDOW_LIMIT: u64 = 4096;
 /// Instances above the certificate that may be voted on, whatever the settings say: a STOPDATA states them all.
 pub const SPAN_LIMIT: u64 = 4 * WINDOW_LIMIT;
-/// Digests in one write set: the oldest go first, which may cost a leader change time, never safety.
+/// Digests in one write set: the oldest go first. Safety does not need them; that selection goes on needs no more
+/// than those of as many epochs as pass without any progress.
 pub const WRITE_SET_MAX: usize = 64;
 /// Bytes of a STOPDATA or SYNC, which travel in pieces.
 pub const LONG_MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -26,6 +27,8 @@ pub const PIECE_BYTES: usize = 256 << 10;
 pub const FORWARD_MAX: usize = 64;
 /// Requests that one peer may forward within one `status_period`.
 pub const FORWARDS_PER_PERIOD_MAX: usize = 4 * FORWARD_MAX;
+/// Bytes of requests that are kept of one peer that forwarded them, until somebody else announces them [REQ-3].
+pub const FORWARDED_BYTES_PER_PEER_MAX: usize = 16 << 20;
 /// Digests in one ANNOUNCE or LACK.
 pub const ANNOUNCE_MAX: usize = 4096;
 /// Announcements that are remembered of one peer.

@@ -1,6 +1,6 @@
 //! What this replica knows of its peers: channels, where they stand, and how much they have been given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::{InstanceId, Regency, ReplicaId};
 use crate::leader_change::timer::RoundTrip;
@@ -11,10 +11,15 @@ use crate::message::Status;
 use crate::time::Timestamp;
 use crate::view::View;
 
+/// Echoes that are waited for.
+const ECHOES_MAX: usize = 256;
+
 /// All other members of the view.
 #[derive(Debug)]
 pub(crate) struct Links {
     peers: BTreeMap<ReplicaId, Peer>,
+    /// When STATUS left for all, as far as echoes are still waited for.
+    sent: VecDeque<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -23,6 +28,7 @@ struct Peer {
     status: Option<Status>,
     /// When its STATUS was last answered, and told where this replica stands.
     helped: Option<Timestamp>,
+    synced: Option<Timestamp>,
     told: Option<Timestamp>,
     /// Its fetches since the last period began.
     answers: usize,
@@ -34,12 +40,14 @@ struct Peer {
     round_trip: RoundTrip,
     /// When its STATUS was last echoed.
     echoed: Option<Timestamp>,
+    /// The newest STATUS that it echoed.
+    answered: Timestamp,
 }
 
 impl Links {
     pub(crate) fn new(view: &View, me: ReplicaId) -> Self {
         let others = view.members().iter().filter(|member| member.id != me);
-        Self { peers: others.map(|member| (member.id, Peer::default())).collect() }
+        Self { peers: others.map(|member| (member.id, Peer::default())).collect(), sent: VecDeque::new() }
     }
 
     /// Notes that there is a channel to `peer`, or that there is none.
@@ -70,10 +78,20 @@ impl Links {
         true
     }
 
-    /// Notes that `peer` has echoed what was sent to it so long ago.
-    pub(crate) fn note_round_trip(&mut self, peer: ReplicaId, trip: std::time::Duration) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.round_trip.observe(trip);
+    /// Notes that a STATUS left for all, to be echoed.
+    pub(crate) fn note_sent(&mut self, now: Timestamp) {
+        self.sent.push_back(now);
+        if self.sent.len() > ECHOES_MAX {
+            self.sent.pop_front();
+        }
+    }
+
+    /// Notes that `peer` has echoed a STATUS: each once, and only such as left.
+    pub(crate) fn note_echo(&mut self, peer: ReplicaId, sent: Timestamp, now: Timestamp) {
+        let Some(peer) = self.peers.get_mut(&peer) else { return };
+        if sent > peer.answered && self.sent.binary_search(&sent).is_ok() {
+            peer.answered = sent;
+            peer.round_trip.observe(now.since(sent));
         }
     }
 
@@ -105,6 +123,16 @@ impl Links {
             return false;
         }
         peer.helped = Some(now);
+        true
+    }
+
+    /// Whether a SYNC may be sent again to `peer`: it is large, so not more often than every `period`.
+    pub(crate) fn may_sync(&mut self, peer: ReplicaId, now: Timestamp, period: std::time::Duration) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        if peer.synced.is_some_and(|last| now < last.plus(period)) {
+            return false;
+        }
+        peer.synced = Some(now);
         true
     }
 

@@ -42,8 +42,10 @@ struct Pending {
     arrival: u64,
     /// When it came.
     since: Timestamp,
-    /// When it was forwarded in this regency.
+    /// When it was first forwarded in this regency.
     forwarded: Option<Timestamp>,
+    /// When it was last.
+    forwarded_again: Option<Timestamp>,
     hold: Hold,
     whole_result: bool,
 }
@@ -118,7 +120,16 @@ impl Requests {
             return Ok(());
         }
         let arrival = self.arrivals.wrapping_add(1);
-        let pending = Pending { request, proof, arrival, since: now, forwarded: None, hold, whole_result };
+        let pending = Pending {
+            request,
+            proof,
+            arrival,
+            since: now,
+            forwarded: None,
+            forwarded_again: None,
+            hold,
+            whole_result,
+        };
         let weight = pending.weight();
         let client_bytes = self.clients.get(&place.client).copied().unwrap_or(0).saturating_add(weight);
         let key = (place.session, place.client);
@@ -183,6 +194,7 @@ impl Requests {
         let mut open = Vec::new();
         for (digest, pending) in &mut self.pending {
             pending.forwarded = None;
+            pending.forwarded_again = None;
             if pending.hold == Hold::None {
                 open.push((pending.request.client(), pending.arrival, *digest));
             }
@@ -200,13 +212,18 @@ impl Requests {
         Some(oldest.1.waiting(*oldest.0))
     }
 
-    /// Requests that came until `since` and were not forwarded since `began`, the longest pending first.
-    pub(crate) fn unforwarded(&self, since: Timestamp, began: Timestamp) -> Vec<Body> {
-        let is_due = |pending: &&Pending| {
-            let is_forwarded = pending.forwarded.is_some_and(|at| at >= began);
-            pending.hold != Hold::Early && !is_forwarded && pending.since <= since
+    /// Requests that came until `since` and that no forwarding serves, the longest pending first; `serves` tells
+    /// whether one at that time does.
+    pub(crate) fn unforwarded(
+        &self,
+        since: Timestamp,
+        serves: impl Fn(&Digest, Timestamp) -> bool,
+    ) -> Vec<Body> {
+        let is_due = |(digest, pending): &(&Digest, &Pending)| {
+            let is_served = pending.forwarded_again.is_some_and(|at| serves(digest, at));
+            pending.hold != Hold::Early && !is_served && pending.since <= since
         };
-        let mut due: Vec<&Pending> = self.pending.values().filter(is_due).collect();
+        let mut due: Vec<&Pending> = self.pending.iter().filter(is_due).map(|(_, pending)| pending).collect();
         due.sort_unstable_by_key(|pending| pending.arrival);
         due.into_iter().take(FORWARD_MAX).map(Pending::body).collect()
     }
@@ -220,9 +237,10 @@ impl Requests {
     }
 
     /// Notes that a request was forwarded.
-    pub(crate) fn mark_forwarded(&mut self, digest: &Digest, now: Timestamp) {
+    pub(crate) fn mark_forwarded(&mut self, digest: &Digest, now: Timestamp, began: Timestamp) {
         if let Some(pending) = self.pending.get_mut(digest) {
-            pending.forwarded = Some(now);
+            pending.forwarded = Some(pending.forwarded.filter(|first| *first >= began).unwrap_or(now));
+            pending.forwarded_again = Some(now);
         }
     }
 

@@ -14,8 +14,9 @@ const ROUNDS: u32 = 4;
 /// A leader is judged by no fewer batches, over no less time.
 const BATCHES_MIN: u32 = 4;
 const PERIOD: Duration = Duration::from_secs(1);
-/// Every change that this replica asked for makes it twice as patient, for as long.
-const LENIENCY_PERIOD: Duration = Duration::from_secs(60);
+/// Every change that this replica asked for makes it twice as patient, for as long: clients that send to the leader
+/// last can bring such a change about, but no more often than this.
+const LENIENCY_PERIOD: Duration = Duration::from_secs(600);
 const LENIENCY_MAX: u32 = 10;
 
 /// The leader's record in the current period.
@@ -100,7 +101,7 @@ mod tests {
         assert_eq!(patience(&monitor), Duration::from_millis(200));
         (0..5).for_each(|second| _ = monitor.judge(Timestamp(second * 1_000_000), 1, 1));
         assert_eq!(patience(&monitor), Duration::from_millis(400));
-        monitor.judge(Timestamp(100_000_000), 1, 0);
+        monitor.judge(Timestamp(700_000_000), 1, 0);
         assert_eq!(patience(&monitor), Duration::from_millis(200));
     }
 }

@@ -89,6 +89,11 @@ impl Replica {
         if self.announcements.len() == 0 {
             return;
         }
+        if self.announcements.is_due_for_pruning() {
+            let (requests, window) = (&self.requests, &self.window);
+            let is_open = |request: &Digest| requests.contains(request) || window.wants(request);
+            self.announcements.prune(self.me, &self.view, is_open);
+        }
         let since = now.before(self.settings.status_period);
         let mut requests = self.requests.pending_since(since);
         requests.retain(|request| self.announcements.has_announced(self.me, request, &self.view));
@@ -286,7 +291,7 @@ impl Replica {
                 if self.is_authentic_here(&digest) {
                     self.announce(digest);
                 } else if is_of_use(&self.sessions.lookup(request)) {
-                    self.announcements.keep(request);
+                    self.announcements.keep(from, request);
                     if self.is_vouched(&digest) {
                         self.believe(now, digest, actions);
                     }

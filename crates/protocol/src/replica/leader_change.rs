@@ -346,13 +346,21 @@ impl Replica {
     }
 
     /// Brings a peer to this replica's regency [LINK-2].
-    pub(super) fn help_regency(&self, peer: ReplicaId, status: &Status, actions: &mut Vec<Action>) {
+    pub(super) fn help_regency(
+        &mut self,
+        now: Timestamp,
+        peer: ReplicaId,
+        status: &Status,
+        actions: &mut Vec<Action>,
+    ) {
         let regency = self.change.regency;
         if status.regency < regency {
             let regency = self.change.stops.of(self.me).max(regency);
             send(peer, Message::Stop(Stop { view: self.view.id(), regency }), actions);
         }
-        if let Some(sync) = self.change.sync() {
+        if let Some(sync) = self.change.sync()
+            && self.links.may_sync(peer, now, self.settings.status_period)
+        {
             send(peer, Message::Sync(Arc::clone(sync)), actions);
         }
     }

@@ -50,7 +50,7 @@ impl Replica {
         let is_regency_behind = self.is_regency_ahead_of(&status);
         if (is_behind || is_uncertified || is_regency_behind) && self.links.may_help(from, now, spacing) {
             if is_regency_behind {
-                self.help_regency(from, &status, actions);
+                self.help_regency(now, from, &status, actions);
             }
             if is_behind {
                 self.help(now, from, status, actions);
@@ -66,12 +66,9 @@ impl Replica {
     }
 
     pub(super) fn on_echo(&mut self, now: Timestamp, from: ReplicaId, sent: Timestamp) {
-        let longest = self.settings.request_timeout_max;
-        if sent <= now && now.since(sent) <= longest {
-            self.links.note_round_trip(from, now.since(sent));
-            let others = self.view.quorum().saturating_sub(1);
-            self.timer.set_round_trip(self.links.round_trip_to(others));
-        }
+        self.links.note_echo(from, sent, now);
+        let others = self.view.quorum().saturating_sub(1);
+        self.timer.set_round_trip(self.links.round_trip_to(others));
     }
 
     fn exchange_spacing(&self) -> Duration {
@@ -147,6 +144,7 @@ impl Replica {
             self.status_due = None;
             self.links.renew_answers();
             if self.has_open_work() {
+                self.links.note_sent(now);
                 broadcast(Message::Status(self.own_status(now)), actions);
                 self.resend_change(None, actions);
                 self.announce_again(now, actions);

@@ -61,15 +61,19 @@ impl Replica {
 
     /// Forwards, and so announces, the requests that came until `since` [STOP-1].
     fn forward(&mut self, now: Timestamp, since: Timestamp, actions: &mut Vec<Action>) {
-        // What was forwarded before the time began anew has to be forwarded again, or it would never expire twice.
-        let mut bodies = self.requests.unforwarded(since, self.timer.began(Timestamp(0)));
+        // What was forwarded before the time began anew has to be forwarded again, or it would never expire twice; and
+        // what does not count yet, because somebody may have missed it.
+        let began = self.timer.began(Timestamp(0));
+        let mut bodies = self
+            .requests
+            .unforwarded(since, |request, at| at >= began && (at > since || self.counts(request)));
         if bodies.is_empty() {
             return;
         }
         truncate(&mut bodies);
         for body in &bodies {
             let request = body.request.digest();
-            self.requests.mark_forwarded(&request, now);
+            self.requests.mark_forwarded(&request, now, began);
             self.note_own_announcement(request);
         }
         broadcast(Message::Forward(bodies), actions);
