@@ -96,6 +96,14 @@ points! {
     PlaceTwice => "one place proposed twice",
     /// A client sent different requests under one place.
     ConflictingRequests => "conflicting requests of a client",
+    /// A client sent to too few replicas, always the same.
+    FewReached => "client that sends to some replicas only",
+    /// A client sent the same bundle again.
+    RequestReplayed => "request replayed by its client",
+    /// A client left a gap among its sequences.
+    SequenceGap => "gap among sequences",
+    /// A client asked for hundreds of sessions at once.
+    SessionFlood => "flood of sessions",
     /// A replica refused with `Busy`.
     Busy => "busy",
     /// A replica refused a sequence outside the window.
@@ -120,6 +128,140 @@ points! {
     ManyReplicas => "seven replicas or more",
     /// The smallest window.
     WindowOfOne => "window of one",
+    /// A replica installed a regency.
+    RegencyInstalled => "regency installed",
+    /// A regency began somewhere.
+    RegencyBegan => "regency began",
+    /// A replica went over a regency that it never installed.
+    RegencySkipped => "regency skipped",
+    /// A replica learned a regency from SYNC alone.
+    RegencyFromSync => "regency learned from SYNC alone",
+    /// A regency was left before its SYNC came.
+    RegencyNeverBegan => "regency left before it began",
+    /// A second change came while nothing had been decided since the first.
+    ChangeWithoutProgress => "second leader change before progress",
+    /// A replica without votes learned of a regency.
+    StateLostLearnsRegency => "restarted replica learned the regency",
+    /// A leader that was asked to go went.
+    OldLeaderFollows => "old leader follows",
+    /// Everybody had led once.
+    LeadersComeRound => "every member has led",
+    /// A regency was installed while requests were pending.
+    PendingAtInstall => "requests pending at install",
+    /// A regency was installed while nothing was pending.
+    IdleAtInstall => "nothing pending at install",
+    /// Enough STOPs were joined.
+    StopJoined => "STOP joined",
+    /// The leader's own STOP was joined.
+    LeaderStopJoined => "STOP of the leader itself joined",
+    /// A STOP for a regency that nobody can reach came, and nothing followed.
+    FarStop => "STOP for a regency out of reach",
+    /// No SYNC came in time.
+    SyncTimedOut => "SYNC timed out",
+    /// A leader was given up for want of progress.
+    LeaderGivenUp => "leader given up",
+    /// A SYNC that begins nothing was answered with a STOP.
+    BadSyncAnswered => "bad SYNC answered with STOP",
+    /// A timeout doubled.
+    BackedOff => "backoff",
+    /// A timeout doubled more than twice.
+    BackedOffFar => "backoff above 2",
+    /// Progress ended a backoff.
+    BackoffEnded => "backoff ended by progress",
+    /// ACCEPTs of a regency below the installed one decided.
+    OldAcceptsDecide => "old regency's ACCEPT quorum decided after install",
+    /// Something was decided between install and SYNC.
+    DecidedDuringChange => "decided between install and SYNC",
+    /// Something was decided after a change.
+    DecidedLater => "decided after a leader change",
+    /// Something was decided after three changes.
+    DecidedMuchLater => "decided after three leader changes",
+    /// A request came when the leader had long been dead and nobody had missed it.
+    IdleWithDeadLeader => "idle cluster with dead leader",
+    /// A leader of a later regency proposed something of its own.
+    ProposedLater => "proposal after a leader change",
+    /// In an open cluster without signatures: a request was proposed when a quorum had announced it.
+    ProposedAfterAnnouncements => "request proposed after quorum of announcements",
+    /// An executed instance was voted for in a later regency.
+    ExecutedVotedAgain => "executed instance voted for again",
+    /// What a SYNC proposed was locked anew.
+    LockedAgain => "bound instance locked again",
+    /// A new leader fetched what is bound before its SYNC.
+    FetchedBeforeSync => "bound batch fetched before SYNC",
+    /// A follower fetched what is bound after the SYNC.
+    FetchedAfterSync => "bound batch fetched after SYNC",
+    /// A STOPDATA was sent again.
+    StatedAgain => "STOPDATA sent again",
+    /// A SYNC was relayed by another than its leader.
+    SyncRelayed => "SYNC relayed",
+    /// A request was forwarded.
+    RequestForwarded => "request forwarded",
+    /// A request was announced.
+    RequestAnnounced => "request announced",
+    /// A replica lacked proof of a proposed request.
+    ProofLacked => "proof of a request lacked",
+    /// A STOPDATA without any vote.
+    NothingStated => "STOPDATA without votes",
+    /// A STOPDATA with a WRITE, but no lock.
+    WrittenOnlyStated => "STOPDATA with a WRITE and no lock",
+    /// A STOPDATA with a lock of epoch 0.
+    FirstLockStated => "STOPDATA with a lock in epoch 0",
+    /// A STOPDATA with a lock of a later epoch.
+    LaterLockStated => "STOPDATA with a lock in a later epoch",
+    /// A STOPDATA with two digests in one write set.
+    TwoWritesStated => "STOPDATA with two digests written",
+    /// A SYNC that binds nothing.
+    AllFree => "selection found everything free",
+    /// A SYNC that binds several instances.
+    SeveralBound => "selection bound several instances",
+    /// A SYNC that needed more statements than a quorum.
+    MoreThanAQuorum => "SYNC with more than a quorum of statements",
+    /// A SYNC above a certificate.
+    SyncAboveCertificate => "SYNC above a certificate",
+    /// A SYNC bound what its leader had decided.
+    DecidedIsBound => "selection bound what the leader has decided",
+    /// A free instance below a bound one.
+    FreeBelowBound => "selection found an instance free below a bound one",
+    /// A value locked in an earlier regency was bound.
+    BoundFromEarlier => "selection bound a value locked in an earlier regency",
+    /// A value locked two regencies ago was bound.
+    BoundFromTwoAgo => "selection bound a value locked two regencies ago",
+    /// A value locked three regencies ago or more was bound.
+    BoundFromLongAgo => "selection bound a value locked three regencies ago",
+    /// A value locked in another epoch than 0 was bound.
+    BoundFromLaterEpoch => "selection bound a value locked after the first regency",
+    /// An instance was bound and free at once.
+    BoundAndFree => "selection found an instance bound and free",
+    /// One lock was enough to bind.
+    BoundByOneLock => "selection bound a value by one lock",
+    /// Two values were locked for one instance.
+    RivalLocks => "selection between two locked values",
+    /// A bound value was written again after the lock that binds it.
+    WrittenAfterLock => "selection bound a value written after its lock",
+    /// A new leader died before its SYNC.
+    DiedBeforeSync => "leader died before SYNC",
+    /// A leader of a later regency died.
+    LaterLeaderDied => "leader of a later regency died",
+    /// A leader died with nothing to do.
+    DiedIdle => "idle leader died",
+    /// A leader died with a proposal that nobody had written.
+    DiedAfterPropose => "leader died between PROPOSE and WRITE",
+    /// A leader died with a proposal that nobody had accepted.
+    DiedAfterWrite => "leader died between WRITE and ACCEPT",
+    /// A leader died before it knew what was decided.
+    DiedAfterAccept => "leader died between ACCEPT and decision",
+    /// Six replicas, f = 1.
+    SixReplicas => "six replicas",
+    /// Ten replicas, f = 3.
+    TenReplicas => "ten replicas",
+    /// Thirteen replicas, f = 4.
+    ThirteenReplicas => "thirteen replicas",
+    /// Keys and signatures were real ones.
+    RealSignatures => "real signatures",
+    /// More liars than the protocol is made for.
+    BeyondFaults => "more than f liars",
+    /// The adversary's frames, and those to it, took no time.
+    Rushing => "rushing adversary",
 }
 
 impl Point {

@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) byzantine: BTreeSet<ReplicaId>,
     /// What those do.
     pub(crate) strategy: Strategy,
+    /// Whether frames from and to them take no time.
+    pub(crate) is_rushing: bool,
     /// In which ways they are bad.
     pub(crate) vices: BTreeSet<Vice>,
     /// The honest clients.
@@ -159,6 +161,7 @@ impl Plan {
             heal_at,
             byzantine,
             strategy,
+            is_rushing: strategy != Strategy::None && Stream::new(seed, "rushing").percent(40),
             vices: vices(seed, scenario, strategy),
             clients: cluster::clients(scenario, heal_at, &settings, stream),
             rogue_acts: if allowed.rogue { 15 } else { 0 },
@@ -227,6 +230,7 @@ impl Allowed {
             Scenario::Depositions => {
                 Self { deposed: true, crashes: stream.percent(40), pauses: stream.percent(20), ..base }
             }
+            Scenario::BeyondFaults => Self { deposed: stream.percent(50), rogue: stream.percent(30), ..base },
             Scenario::Liars => Self {
                 deposed: stream.percent(20),
                 partitions: stream.percent(20),
@@ -253,7 +257,7 @@ fn vices(seed: u64, scenario: Scenario, strategy: Strategy) -> BTreeSet<Vice> {
         Strategy::None | Strategy::Twins => BTreeSet::new(),
         Strategy::Equivocate => BTreeSet::from([Vice::Equivocate]),
         Strategy::Distort => {
-            let of_change = scenario == Scenario::Usurpers;
+            let of_change = matches!(scenario, Scenario::Usurpers | Scenario::BeyondFaults);
             if !of_change && stream.percent(40) {
                 return BTreeSet::from([Vice::Alter]);
             }
@@ -284,6 +288,15 @@ fn conspiracy(
         Scenario::LyingLeader => (Strategy::Distort, led(followers)),
         Scenario::Twins => (Strategy::Twins, led(followers)),
         Scenario::Liars => (Strategy::Distort, followers.into_iter().take(f).collect()),
+        Scenario::BeyondFaults => {
+            let most = (view.n() - 1) as u64;
+            let owned = usize::try_from(stream.between(f as u64 + 1, most)).unwrap_or(1);
+            let mut members = followers;
+            members.push(leader);
+            stream.shuffle(&mut members);
+            let strategy = stream.pick(&[Strategy::Equivocate, Strategy::Distort, Strategy::Distort]);
+            (strategy, members.into_iter().take(owned).collect())
+        }
         Scenario::Usurpers => (Strategy::Distort, usurpers(view, stream)),
         Scenario::Mixed if stream.percent(60) => {
             let owned = stream.between(1, f as u64);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use regency_protocol::digest::client_id;
 use regency_protocol::ids::{ClientId, ReplicaId, Sequence, SessionId, Signature};
+use regency_protocol::limits::BUNDLE_REQUESTS_MAX;
 use regency_protocol::message::{Bundle, Outcome, Reply, Request};
 use regency_protocol::view::RequestAuth;
 
@@ -16,6 +17,9 @@ use crate::random::Stream;
 use crate::service;
 use crate::signatures::{Keyring, Signer};
 
+/// Sessions that it asks for at once, now and then.
+const OPENS: usize = BUNDLE_REQUESTS_MAX;
+
 /// A client that does what it must not.
 pub(crate) struct RogueClient {
     id: ClientId,
@@ -26,6 +30,10 @@ pub(crate) struct RogueClient {
     acts_left: usize,
     sessions: Vec<SessionId>,
     sequence: u64,
+    /// Those that it ever sends to: all of them, or too few for a quorum.
+    reached: Vec<ReplicaId>,
+    /// What it sent last.
+    last: Option<Bundle>,
     stream: Stream,
 }
 
@@ -40,16 +48,25 @@ pub(crate) struct Misdeed {
 impl RogueClient {
     /// The client before its first misdeed.
     pub(crate) fn new(plan: &Plan) -> Self {
+        let mut stream = Stream::new(plan.seed, "rogue client");
+        let replicas: Vec<ReplicaId> = plan.view.members().iter().map(|member| member.id).collect();
+        let mut reached = replicas.clone();
+        if stream.percent(30) {
+            stream.shuffle(&mut reached);
+            reached.truncate(1 + stream.index(plan.view.quorum() - 1));
+        }
         Self {
             id: client_id(&Keyring::client_key(CLIENTS_MAX)),
-            replicas: plan.view.members().iter().map(|member| member.id).collect(),
+            replicas,
+            reached,
+            last: None,
             auth: plan.view.request_auth(),
             window: plan.settings.session_window,
             horizon: plan.settings.open_horizon,
             acts_left: plan.rogue_acts,
             sessions: Vec::new(),
             sequence: 1,
-            stream: Stream::new(plan.seed, "rogue client"),
+            stream,
         }
     }
 
@@ -79,7 +96,13 @@ impl RogueClient {
             return (Vec::new(), None, None);
         }
         self.acts_left -= 1;
-        let (misdeeds, point) = self.act(now, keyring);
+        let (mut misdeeds, mut point) = self.act(now, keyring);
+        if self.reached.len() < self.replicas.len() && !self.sessions.is_empty() {
+            // Whatever it does, it does to the same few: the others lack proof of it.
+            misdeeds.iter_mut().for_each(|misdeed| misdeed.to.clone_from(&self.reached));
+            point = point.or(Some(Point::FewReached));
+        }
+        self.last = misdeeds.last().map(|misdeed| misdeed.bundle.clone());
         let pause = (self.acts_left > 0).then(|| self.stream.between(1000, 100_000));
         (misdeeds, point, pause)
     }
@@ -89,7 +112,25 @@ impl RogueClient {
             return (vec![self.open(now, keyring)], None);
         };
         let everybody = self.replicas.clone();
-        match self.stream.below(9) {
+        match self.stream.below(12) {
+            8 => {
+                // Again what it sent before.
+                let bundle = self.last.clone().into_iter();
+                let again = bundle.map(|bundle| Misdeed { to: everybody.clone(), bundle });
+                (again.collect(), Some(Point::RequestReplayed))
+            }
+            9 => {
+                // A gap, that is never filled.
+                self.sequence += self.stream.between(1, 3);
+                let request = self.next_request(session);
+                (vec![self.signed(everybody, vec![request], keyring)], Some(Point::SequenceGap))
+            }
+            10 if self.stream.percent(30) => {
+                let until = clock(now, 0).plus(self.horizon / 2);
+                let opens = (0..OPENS).map(|_| Arc::new(Request::open(self.id, self.stream.number(), until)));
+                let opens = opens.collect();
+                (vec![self.signed(everybody, opens, keyring)], Some(Point::SessionFlood))
+            }
             0 => (vec![self.open(now, keyring)], None),
             1 => (self.conflict(session, keyring), Some(Point::ConflictingRequests)),
             2 => {

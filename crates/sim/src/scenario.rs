@@ -27,6 +27,8 @@ pub enum Scenario {
     Depositions,
     /// The same, with liars that lead some of those regencies, or lie in what they state about their votes.
     Usurpers,
+    /// More than `f` liars: nothing is promised, but nobody panics, and memory stays bounded.
+    BeyondFaults,
     /// Clients break every rule there is for clients.
     RogueClients,
     /// Tiny windows, intervals and limits.
@@ -54,6 +56,7 @@ impl Scenario {
         Self::Twins,
         Self::Depositions,
         Self::Usurpers,
+        Self::BeyondFaults,
         Self::RogueClients,
         Self::Edges,
         Self::CrashOnly,
@@ -80,6 +83,7 @@ impl Scenario {
             Self::Twins => "twins",
             Self::Depositions => "depositions",
             Self::Usurpers => "usurpers",
+            Self::BeyondFaults => "beyond-f",
             Self::RogueClients => "rogue-clients",
             Self::Edges => "edges",
             Self::CrashOnly => "crash-only",

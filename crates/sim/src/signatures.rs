@@ -1,13 +1,19 @@
 //! Signatures that nobody inside the simulation can forge: a tag over signer and signed bytes under a secret
-//! that only the world knows. It signs for whoever owns the key, and is the verifier of the shell.
+//! that only the world knows; in one schedule of a hundred they are real Ed25519 signatures. The keyring signs for
+//! whoever owns the key, and is the verifier of the shell.
 
 use std::sync::Arc;
 
+use ed25519_zebra::{SigningKey, VerificationKey};
 use regency_protocol::digest::{self, signing_bytes};
 use regency_protocol::event::{ClientRequest, Verified};
 use regency_protocol::ids::{ClientId, ClusterId, PublicKey, ReplicaId, Signature};
 use regency_protocol::message::{Body, Bundle, BundleProof, Message, Statement};
 use regency_protocol::view::View;
+
+/// One seed in so many uses real cryptography, that which leaves this remainder.
+const REAL_EVERY: u64 = 100;
+const REAL_REMAINDER: u64 = 37;
 
 /// Who can sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,12 +29,20 @@ pub(crate) struct Keyring {
     cluster: ClusterId,
     view: Arc<View>,
     secret: [u8; 32],
+    /// One schedule in a hundred signs with real keys: what the tags stand for.
+    is_real: bool,
 }
 
 impl Keyring {
     /// The keys of the view's members and clients under `seed`.
     pub(crate) fn new(seed: u64, view: Arc<View>) -> Self {
-        Self { cluster: view.cluster(), view, secret: *blake3::hash(&seed.to_le_bytes()).as_bytes() }
+        let is_real = seed % REAL_EVERY == REAL_REMAINDER;
+        Self { cluster: view.cluster(), view, secret: *blake3::hash(&seed.to_le_bytes()).as_bytes(), is_real }
+    }
+
+    /// Whether keys and signatures are real ones.
+    pub(crate) fn is_real(&self) -> bool {
+        self.is_real
     }
 
     /// The membership.
@@ -52,19 +66,37 @@ impl Keyring {
 
     /// Signs for the owner of `signer`'s key; whoever calls this must own it.
     pub(crate) fn sign(&self, signer: Signer, statement: &Statement) -> Signature {
+        let bytes = signing_bytes(&self.cluster, statement);
+        if self.is_real {
+            return Signature(self.signing_key(signer).sign(&bytes).to_bytes());
+        }
+        let mut tag = [0; 64];
+        self.hasher(signer).update(&bytes).finalize_xof().fill(&mut tag);
+        Signature(tag)
+    }
+
+    /// The secret key of `signer`.
+    fn signing_key(&self, signer: Signer) -> SigningKey {
+        SigningKey::from(*self.hasher(signer).finalize().as_bytes())
+    }
+
+    /// A hash that only the world can compute, begun with the signer.
+    fn hasher(&self, signer: Signer) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_keyed(&self.secret);
         match signer {
             Signer::Replica(id) => hasher.update(b"replica").update(&id.0.to_le_bytes()),
             Signer::Client(id) => hasher.update(b"client").update(&id.0),
         };
-        hasher.update(&signing_bytes(&self.cluster, statement));
-        let mut tag = [0; 64];
-        hasher.finalize_xof().fill(&mut tag);
-        Signature(tag)
+        hasher
     }
 
     /// Whether `signer` made this signature.
     pub(crate) fn verifies(&self, signer: Signer, statement: &Statement, signature: &Signature) -> bool {
+        if self.is_real {
+            let key = VerificationKey::from(&self.signing_key(signer));
+            let bytes = signing_bytes(&self.cluster, statement);
+            return key.verify(&signature.0.into(), &bytes).is_ok();
+        }
         self.sign(signer, statement) == *signature
     }
 

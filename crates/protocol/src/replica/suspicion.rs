@@ -27,9 +27,9 @@ impl Replica {
         is_awaited.then(|| lost.plus(self.timer.backed_off(self.settings.status_period, &self.settings)))
     }
 
-    /// Whether this replica has asked for the next regency already.
+    /// Whether this replica has asked for the next regency already; after the very last one there is none to ask for.
     fn has_given_up(&self) -> bool {
-        self.change.stops.of(self.me) > self.change.regency
+        self.change.stops.of(self.me) >= self.change.regency.next()
     }
 
     /// Looks after the requests that wait, and after the leader.

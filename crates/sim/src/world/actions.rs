@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use regency_protocol::action::{Action, Delivery, Origin, Recipients};
 use regency_protocol::codec::Wire;
 use regency_protocol::event::Event;
@@ -36,7 +37,7 @@ impl World<'_> {
                     let is_owned =
                         matches!(report.by, Origin::Replica(id) if self.plan.byzantine.contains(&id));
                     if !is_owned {
-                        accusation::check(replica, &report)?;
+                        self.forgiven(accusation::check(replica, &report))?;
                     }
                 }
             }
@@ -62,8 +63,10 @@ impl World<'_> {
 
     fn on_send(&mut self, from: ReplicaId, to: Recipients, message: &Message) -> Result<(), Violation> {
         let votes_lost = self.nodes.get(&from).is_some_and(|node| node.votes_lost);
-        self.one_vote.on_send(from, votes_lost, message)?;
+        let is_one = self.one_vote.on_send(from, votes_lost, message);
+        self.forgiven(is_one)?;
         self.note_message(from, message);
+        self.notices.on_send(from, message, &self.plan.view, &mut self.points);
         let frame = message.to_frame();
         match to {
             Recipients::One(to) => self.send(Place::Replica(from), Place::Replica(to), frame),
@@ -77,12 +80,17 @@ impl World<'_> {
     }
 
     fn on_execute(&mut self, by: ReplicaId, delivery: &Delivery) -> Result<(), Violation> {
-        self.total_order.on_execute(by, delivery.instance)?;
-        let (results, is_first) = self.ledger.execute(by, delivery)?;
+        let in_order = self.total_order.on_execute(by, delivery.instance);
+        self.forgiven(in_order)?;
+        let executed = self.ledger.execute(by, delivery);
+        let (mut results, is_first) = self.forgiven(executed)?;
+        // The service answers even where nobody else has executed the same.
+        results.resize(delivery.operations.len(), Bytes::new());
         if is_first {
             for operation in &delivery.operations {
-                self.validity.on_execute(operation)?;
-                self.exactly_once.on_execute(operation)?;
+                self.forgiven(self.validity.on_execute(operation))?;
+                let is_once = self.exactly_once.on_execute(operation);
+                self.forgiven(is_once)?;
             }
             match delivery.operations.len() {
                 0 => self.points.insert(Point::EmptyBatch),

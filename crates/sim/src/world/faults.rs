@@ -111,6 +111,7 @@ impl World<'_> {
         let is_leader = replica == self.plan.leader();
         let Some(node) = self.nodes.get_mut(&replica) else { return };
         node.crash();
+        self.notices.on_crash(self.now, replica, &mut self.points);
         self.points.insert(if is_leader { Point::LeaderCrashed } else { Point::FollowerCrashed });
         for other in self.others(replica) {
             let at = self.now + self.machines.below(3000);
@@ -121,6 +122,7 @@ impl World<'_> {
     fn restart(&mut self, replica: ReplicaId) {
         let Some(node) = self.nodes.get_mut(&replica) else { return };
         node.restart(&self.plan);
+        self.notices.on_restart(replica);
         self.total_order.on_start(replica);
         self.points.insert(Point::RestartedStateLost);
         for other in self.others(replica) {
