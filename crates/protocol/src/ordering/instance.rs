@@ -82,7 +82,7 @@ pub(crate) enum Step {
         /// Whether the leader's PROPOSE is not worth waiting for.
         is_urgent: bool,
     },
-    /// Bodies of this proposal are needed, with proof that their clients sent them.
+    /// Bodies of this proposal are needed, or proof that their clients sent them.
     FetchBodies(Digest),
     /// Nothing, until something comes.
     Wait,
@@ -148,9 +148,16 @@ impl Instance {
                 Step::FetchBatch { digest, is_urgent: true }
             };
         }
-        // An accepted proposal that lacks bodies.
+        // An accepted proposal that lacks bodies, or proof of them while that keeps this replica from voting: a
+        // body without proof, from whomever, does not keep it from telling all what it lacks [REQ-3].
+        let Situation { instance, regency, record, may_vote, .. } = *situation;
+        let has_voted = record.written(instance, regency).is_some() || record.has_accepted(instance, regency);
+        let is_enough = |digest: &Digest| {
+            let is_authentic = self.candidates.get(digest).is_some_and(Candidate::is_authentic);
+            self.is_complete(digest) && (is_authentic || has_voted || !may_vote)
+        };
         match self.proposal {
-            Proposal::Accepted(digest) if !self.is_complete(&digest) => Step::FetchBodies(digest),
+            Proposal::Accepted(digest) if !is_enough(&digest) => Step::FetchBodies(digest),
             Proposal::None | Proposal::Early(_) | Proposal::Accepted(_) | Proposal::Invalid(_) => Step::Wait,
         }
     }

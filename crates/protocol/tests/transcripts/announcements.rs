@@ -21,6 +21,26 @@ fn who_lacks_proof_of_a_proposed_request_says_so() {
 }
 
 #[test]
+fn a_body_without_proof_silences_nobody() {
+    // Or else a client and a replica together could have one honest leader after the other deposed.
+    let mut scene = Scene::new(channelled(3)).connected();
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.propose(0, &a);
+    scene.bodies(2, &[&open]);
+    scene.pass(20);
+    scene.expect("to all: LACK open");
+    // Two WRITEs say that somebody correct holds it: there is nothing to complain of any more.
+    scene.write(&[0, 1], &a);
+    scene.expect(
+        "to all: WRITE 1 a
+         to all: ACCEPT 1 a",
+    );
+    scene.pass(300);
+    scene.expect("");
+}
+
+#[test]
 fn who_holds_a_request_that_is_lacked_announces_it() {
     let mut scene = Scene::new(channelled(3)).connected();
     let open = scene.open();
