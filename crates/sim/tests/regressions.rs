@@ -14,3 +14,11 @@ fn a_decided_replica_votes_late_for_those_who_still_need_it() {
     holds(245, Scenario::Crashes);
     holds(985, Scenario::Mixed);
 }
+
+/// More than `f` liars had brought the cluster to the last regency there is; a replica that had lost that one's
+/// leader wanted to leave it at once, for ever, and its timer never moved on.
+#[test]
+fn the_last_regency_is_not_left_in_a_loop() {
+    holds(548, Scenario::BeyondFaults);
+    holds(839, Scenario::BeyondFaults);
+}
