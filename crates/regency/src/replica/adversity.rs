@@ -16,7 +16,7 @@ use regency_protocol::view::View;
 pub enum Adversity {
     /// Every PROPOSE leaves this much later; everything else leaves at once.
     DelayProposals(Duration),
-    /// Every other member gets another PROPOSE for the same instance.
+    /// Half of the members get another PROPOSE for the same instance than the rest.
     Equivocate,
 }
 
@@ -70,7 +70,9 @@ impl Conduct {
             (Some(Adversity::Equivocate), Message::Propose(propose)) if to == Recipients::All => {
                 let (one, other) = (Message::Propose(propose.clone()), Message::Propose(altered(&propose)));
                 for (rank, peer) in self.others.iter().enumerate() {
-                    send(Recipients::One(*peer), if rank % 2 == 0 { &one } else { &other });
+                    // With the leader's own vote neither reaches a quorum.
+                    let is_first_half = rank < self.others.len() / 2;
+                    send(Recipients::One(*peer), if is_first_half { &one } else { &other });
                 }
             }
             (_, message) => send(to, &message),
