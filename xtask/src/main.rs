@@ -4,6 +4,7 @@
 
 mod bench_smoke;
 mod binary;
+mod campaign;
 mod cluster;
 mod external;
 mod failover;
@@ -26,7 +27,10 @@ const USAGE: &str = "usage: cargo xtask <recipe>
 
   tidy          file sizes, documentation, links, rules, purity of the core
   purity        the core built for a target without clock, threads and files
-  sim-smoke     20,000 fixed seeds, some of them twice, and every mutant
+  sim-smoke     50,000 fixed seeds, some of them twice, and every mutant
+  campaign [--from S] [--short N] [--long N] [--mutants]
+                1,000,000 short seeds and 10,000 long ones, or as many as told, into docs/campaigns.md;
+                with --mutants also a search for what kills each mutant
   external      tests that need redis-cli, redis-benchmark, redis-server and Python
   failover [--quick]
                 real replicas under load whose leader is killed, paused, slow or lying
@@ -54,6 +58,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["tidy"] => tidy::run(&repository),
         ["purity"] => purity::run(&repository),
         ["sim-smoke"] => sim_smoke::run(&repository),
+        ["campaign", arguments @ ..] => campaign::run(&repository, arguments),
         ["external"] => external::run(&repository),
         ["failover"] => failover::run(&repository, false),
         ["failover", "--quick"] => failover::run(&repository, true),

@@ -44,6 +44,8 @@ mutants! {
     LocksIgnored => "locks-ignored",
     /// Of several bound values the one of the lowest epoch is taken.
     LowestEpochBound => "lowest-epoch-bound",
+    /// Locks of the highest epoch are not looked at.
+    HighestLockIgnored => "highest-lock-ignored",
     /// Condition (1) of SYNC-2 is dropped: one lock binds, whatever the others have locked.
     BoundWithoutQuorum => "bound-without-quorum",
     /// Condition (2) of SYNC-2 is dropped: a lock binds although nobody else says that it wrote it.
@@ -72,7 +74,7 @@ mutants! {
     WriteSetLastOnly => "write-set-last-only",
     /// A lock in epoch 0 is told as no lock.
     NoLockIsEpochZero => "no-lock-is-epoch-zero",
-    /// What was executed is not voted for again after SYNC.
+    /// What was executed is not voted for again in later epochs.
     ExecutedNotRevoted => "executed-not-revoted",
     /// An instance that is both free and bound is taken as free.
     FreePreferred => "free-preferred",

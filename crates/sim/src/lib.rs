@@ -24,6 +24,7 @@ mod plan;
 mod random;
 mod report;
 mod rogue;
+mod rounds;
 mod scenario;
 mod service;
 mod signatures;

@@ -37,6 +37,8 @@ pub(crate) struct Weather {
     pub(crate) delay_min: Moment,
     /// The longest usual way.
     pub(crate) delay_max: Moment,
+    /// How much longer the way is for each byte: large frames are slow on a thin network.
+    pub(crate) per_byte: Moment,
     /// How many frames take much longer.
     pub(crate) late: u64,
     /// How many are lost.
@@ -51,8 +53,16 @@ pub(crate) struct Weather {
 
 impl Weather {
     /// A quick network that does no harm.
-    pub(crate) const FAIR: Self =
-        Self { delay_min: 100, delay_max: 500, late: 0, lost: 0, twice: 0, again: 0, in_order: true };
+    pub(crate) const FAIR: Self = Self {
+        delay_min: 100,
+        delay_max: 500,
+        per_byte: 0,
+        late: 0,
+        lost: 0,
+        twice: 0,
+        again: 0,
+        in_order: true,
+    };
 }
 
 /// A frame on its way.
@@ -82,6 +92,7 @@ pub(crate) struct Fate {
 /// All links.
 pub(crate) struct Network {
     weather: Weather,
+    healed: Weather,
     cuts: BTreeSet<(Place, Place)>,
     last_arrival: BTreeMap<(Place, Place), Moment>,
     past: VecDeque<Flight>,
@@ -90,8 +101,15 @@ pub(crate) struct Network {
 
 impl Network {
     /// No link is cut.
-    pub(crate) fn new(weather: Weather, stream: Stream) -> Self {
-        Self { weather, cuts: BTreeSet::new(), last_arrival: BTreeMap::new(), past: VecDeque::new(), stream }
+    pub(crate) fn new(weather: Weather, healed: Weather, stream: Stream) -> Self {
+        Self {
+            weather,
+            healed,
+            cuts: BTreeSet::new(),
+            last_arrival: BTreeMap::new(),
+            past: VecDeque::new(),
+            stream,
+        }
     }
 
     /// Cuts one direction of a link.
@@ -104,11 +122,11 @@ impl Network {
         self.cuts.remove(&(from, to));
     }
 
-    /// All links work from now on, and quickly.
+    /// All links work from now on, as well as they ever do.
     pub(crate) fn heal(&mut self) {
         self.cuts.clear();
         self.past.clear();
-        self.weather = Weather { in_order: self.weather.in_order, ..Weather::FAIR };
+        self.weather = Weather { in_order: self.weather.in_order, ..self.healed };
     }
 
     /// Takes a frame, and says through `arrive` what arrives when.
@@ -137,22 +155,22 @@ impl Network {
             fate.lost = true;
             return fate;
         }
-        let (at, late) = self.arrival(now, (flight.from, flight.to));
+        let (at, late) = self.arrival(now, (flight.from, flight.to), flight.frame.len());
         fate.late = late;
         fate.twice = self.weather.twice > 0 && self.stream.per_mille(self.weather.twice);
         if fate.twice {
-            let (second, _) = self.arrival(now, (flight.from, flight.to));
+            let (second, _) = self.arrival(now, (flight.from, flight.to), flight.frame.len());
             arrive(second, flight.clone());
         }
         arrive(at, flight);
         fate
     }
 
-    fn arrival(&mut self, now: Moment, link: (Place, Place)) -> (Moment, bool) {
-        let Weather { delay_min, delay_max, late, in_order, .. } = self.weather;
+    fn arrival(&mut self, now: Moment, link: (Place, Place), bytes: usize) -> (Moment, bool) {
+        let Weather { delay_min, delay_max, per_byte, late, in_order, .. } = self.weather;
         let is_late = late > 0 && self.stream.per_mille(late);
         let longest = if is_late { delay_max.saturating_mul(50) } else { delay_max };
-        let mut at = now + self.stream.between(delay_min, longest);
+        let mut at = now + self.stream.between(delay_min, longest) + per_byte * bytes as u64;
         if in_order {
             let last = self.last_arrival.entry(link).or_default();
             at = at.max(*last);
@@ -179,7 +197,7 @@ mod tests {
 
     #[test]
     fn fair_weather_delivers_all_in_order() {
-        let mut network = Network::new(Weather::FAIR, Stream::new(1, "network"));
+        let mut network = Network::new(Weather::FAIR, Weather::FAIR, Stream::new(1, "network"));
         let arrivals = arrivals(&mut network, 100);
         assert_eq!(arrivals.len(), 100);
         assert!(arrivals.is_sorted());
@@ -187,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_cut_is_one_way_until_joined() {
-        let mut network = Network::new(Weather::FAIR, Stream::new(1, "network"));
+        let mut network = Network::new(Weather::FAIR, Weather::FAIR, Stream::new(1, "network"));
         network.cut(LINK.1, LINK.0);
         assert_eq!(arrivals(&mut network, 1).len(), 1);
         network.cut(LINK.0, LINK.1);
@@ -199,7 +217,7 @@ mod tests {
     #[test]
     fn foul_weather_loses_repeats_and_reorders_until_it_heals() {
         let foul = Weather { lost: 200, twice: 200, again: 100, late: 100, in_order: false, ..Weather::FAIR };
-        let mut network = Network::new(foul, Stream::new(1, "network"));
+        let mut network = Network::new(foul, Weather::FAIR, Stream::new(1, "network"));
         let foul = arrivals(&mut network, 200);
         assert!(!foul.is_sorted());
         let mut bytes: Vec<u8> = foul.iter().map(|(_, byte)| *byte).collect();

@@ -1,6 +1,7 @@
 //! A schedule before it runs: everything that the seed decides in advance.
 
 pub(crate) mod cluster;
+mod directed;
 mod faults;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use crate::adversary::Vice;
 use crate::agenda::Moment;
 use crate::network::{Place, Weather};
 use crate::random::Stream;
+use crate::rounds::Rounds;
 use crate::scenario::Scenario;
 use crate::signatures::Keyring;
 
@@ -41,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) clock_offsets: BTreeMap<ReplicaId, Moment>,
     /// How the network treats frames until it heals.
     pub(crate) weather: Weather,
+    /// And how from then on.
+    pub(crate) healed: Weather,
+    /// Which rounds fail on which links until then.
+    pub(crate) rounds: Option<Rounds>,
     /// What goes wrong when.
     pub(crate) faults: Vec<(Moment, Fault)>,
     /// From when on nothing goes wrong any more.
@@ -57,6 +63,12 @@ pub(crate) struct Plan {
     pub(crate) clients: Vec<ClientPlan>,
     /// How often a dishonest client does something.
     pub(crate) rogue_acts: usize,
+    /// Whether all that it does is to send good requests to one replica only.
+    pub(crate) is_half_heard: bool,
+    /// Whether no session of an honest client may end.
+    pub(crate) sessions_stay: bool,
+    /// The highest regency that this schedule may come to.
+    pub(crate) regency_max: Option<u64>,
 }
 
 /// Something goes wrong, or well again.
@@ -93,6 +105,12 @@ pub(crate) enum Strategy {
     Distort,
     /// Each runs twice.
     Twins,
+    /// One lies in every round of the protocol.
+    Rounds,
+    /// One asks for other leaders all the time.
+    StopStorm,
+    /// The leader proposes empty batches only.
+    Censor,
 }
 
 /// One honest client.
@@ -134,6 +152,9 @@ impl Plan {
     }
 
     fn of(seed: u64, scenario: Scenario, stream: &mut Stream) -> Self {
+        if let Some(plan) = directed::plan(seed, scenario, stream) {
+            return plan;
+        }
         let allowed = Allowed::new(scenario, stream);
         let mode = if scenario == Scenario::CrashOnly { Mode::Cft } else { Mode::Bft };
         let view = Arc::new(cluster::view(seed, mode, stream));
@@ -157,6 +178,8 @@ impl Plan {
             eager_instances: stream.between(1, settings.window),
             clock_offsets: view.members().iter().map(|member| (member.id, stream.below(SECOND))).collect(),
             weather: cluster::weather(allowed.lossy, stream),
+            healed: Weather::FAIR,
+            rounds: None,
             faults,
             heal_at,
             byzantine,
@@ -165,6 +188,9 @@ impl Plan {
             vices: vices(seed, scenario, strategy),
             clients: cluster::clients(scenario, heal_at, &settings, stream),
             rogue_acts: if allowed.rogue { 15 } else { 0 },
+            is_half_heard: false,
+            sessions_stay: false,
+            regency_max: None,
             view,
             settings,
         };
@@ -215,7 +241,14 @@ impl Allowed {
     fn new(scenario: Scenario, stream: &mut Stream) -> Self {
         let base = Self { lossy: stream.percent(30), edges: stream.percent(20), ..Self::default() };
         match scenario {
-            Scenario::Calm => Self::default(),
+            Scenario::Calm
+            | Scenario::Rounds
+            | Scenario::CrashRounds
+            | Scenario::SlowNetwork
+            | Scenario::OldLocks
+            | Scenario::StopStorm
+            | Scenario::Censor
+            | Scenario::HalfHeard => Self::default(),
             Scenario::Lossy => Self { lossy: true, ..base },
             Scenario::Partitions => Self { partitions: true, ..base },
             Scenario::Pauses => Self { pauses: true, ..base },
@@ -254,7 +287,9 @@ impl Allowed {
 fn vices(seed: u64, scenario: Scenario, strategy: Strategy) -> BTreeSet<Vice> {
     let mut stream = Stream::new(seed, "vices");
     match strategy {
-        Strategy::None | Strategy::Twins => BTreeSet::new(),
+        Strategy::None | Strategy::Twins | Strategy::Rounds | Strategy::StopStorm | Strategy::Censor => {
+            BTreeSet::new()
+        }
         Strategy::Equivocate => BTreeSet::from([Vice::Equivocate]),
         Strategy::Distort => {
             let of_change = matches!(scenario, Scenario::Usurpers | Scenario::BeyondFaults);
@@ -313,6 +348,13 @@ fn conspiracy(
         | Scenario::Edges
         | Scenario::CrashOnly
         | Scenario::Mixed
-        | Scenario::Long => (Strategy::None, BTreeSet::new()),
+        | Scenario::Long
+        | Scenario::Rounds
+        | Scenario::CrashRounds
+        | Scenario::SlowNetwork
+        | Scenario::OldLocks
+        | Scenario::StopStorm
+        | Scenario::Censor
+        | Scenario::HalfHeard => (Strategy::None, BTreeSet::new()),
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct RogueClient {
     window: u64,
     horizon: Duration,
     acts_left: usize,
+    is_half_heard: bool,
     sessions: Vec<SessionId>,
     sequence: u64,
     /// Those that it ever sends to: all of them, or too few for a quorum.
@@ -64,6 +65,7 @@ impl RogueClient {
             window: plan.settings.session_window,
             horizon: plan.settings.open_horizon,
             acts_left: plan.rogue_acts,
+            is_half_heard: plan.is_half_heard,
             sessions: Vec::new(),
             sequence: 1,
             stream,
@@ -112,6 +114,13 @@ impl RogueClient {
             return (vec![self.open(now, keyring)], None);
         };
         let everybody = self.replicas.clone();
+        if self.is_half_heard {
+            let request = self.next_request(session);
+            let mut some = everybody;
+            self.stream.shuffle(&mut some);
+            some.truncate(1);
+            return (vec![self.signed(some, vec![request], keyring)], None);
+        }
         match self.stream.below(12) {
             8 => {
                 // Again what it sent before.

@@ -137,7 +137,7 @@ impl<'a> World<'a> {
             clients.iter().enumerate().map(|(number, client)| (client.id(), number)).collect();
         client_places.insert(rogue.id(), clients.len());
         let mut world = Self {
-            network: Network::new(plan.weather, Stream::new(seed, "network")),
+            network: Network::new(plan.weather, plan.healed, Stream::new(seed, "network")),
             adversary: Adversary::new(&plan),
             machines: Stream::new(seed, "machines"),
             exactly_once: ExactlyOnce::new(plan.settings.session_window),
@@ -411,6 +411,12 @@ impl<'a> World<'a> {
 
     /// Gives a frame to the network.
     fn send(&mut self, from: Place, to: Place, frame: Bytes) {
+        if let (Place::Replica(from), Place::Replica(to), Some(rounds)) = (from, to, &self.plan.rounds)
+            && self.now < self.plan.heal_at
+            && rounds.blocks(from, to, &frame)
+        {
+            return;
+        }
         let is_owned = |place| matches!(place, Place::Replica(id) if self.plan.byzantine.contains(&id));
         if self.plan.is_rushing && (is_owned(from) || is_owned(to)) {
             // The adversary's part of the network is quick, and loses nothing.

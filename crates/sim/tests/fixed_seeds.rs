@@ -39,4 +39,10 @@ scenarios! {
     a_crash_only_cluster_survives_crashes => CrashOnly,
     everything_at_once_is_survived => Mixed,
     long_runs_under_small_limits_hold => Long,
+    rounds_that_reach_some_only_divide_nobody => Rounds,
+    a_network_slower_than_the_timers_is_waited_for => SlowNetwork,
+    locks_older_than_clocks_may_differ_are_proposed_again => OldLocks,
+    a_storm_of_stops_from_one_changes_nothing => StopStorm,
+    a_leader_that_only_seems_to_work_is_replaced => Censor,
+    a_client_that_one_replica_hears_costs_a_few_leaders => HalfHeard,
 }

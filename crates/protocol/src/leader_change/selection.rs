@@ -28,7 +28,11 @@ pub enum Selection {
 /// Selects for `instance`, which must lie above the highest base of `set`.
 #[must_use]
 pub fn select(set: &[&StopData], instance: InstanceId, view: &View) -> Selection {
-    let locks: Vec<Lock> = set.iter().map(|data| told_lock(data, instance)).collect();
+    let mut locks: Vec<Lock> = set.iter().map(|data| told_lock(data, instance)).collect();
+    if is_active(Mutant::HighestLockIgnored) {
+        let highest = locks.iter().filter_map(epoch_of).max();
+        locks.iter_mut().filter(|lock| epoch_of(lock) == highest).for_each(|lock| *lock = Lock::None);
+    }
     let unlocked = locks.iter().filter(|lock| **lock == Lock::None).count();
     let is_free = unlocked >= view.quorum() || is_active(Mutant::LocksIgnored);
     if is_free && (is_active(Mutant::FreePreferred) || is_active(Mutant::LocksIgnored)) {
@@ -76,6 +80,13 @@ fn is_vouched(set: &[&StopData], instance: InstanceId, epoch: Regency, digest: D
             set.iter().filter(has_written).count() >= view.weak() || is_active(Mutant::BoundWithoutWrites)
         }
         Mode::Cft => true,
+    }
+}
+
+fn epoch_of(lock: &Lock) -> Option<Regency> {
+    match lock {
+        Lock::None => None,
+        Lock::At { epoch, .. } => Some(*epoch),
     }
 }
 

@@ -295,9 +295,6 @@ impl Replica {
     fn vote_again(&mut self, id: InstanceId, digest: Digest, actions: &mut Vec<Action>) {
         match self.log.get(id) {
             Some(decided) if decided.digest == digest => {
-                if is_active(Mutant::ExecutedNotRevoted) {
-                    return;
-                }
                 self.vote_late(id, digest);
                 for vote in self.record.resend(id) {
                     broadcast(vote, actions);

@@ -6,9 +6,10 @@ use super::{Replica, broadcast, report, send};
 use crate::action::{Action, Reason};
 use crate::chain::has_signers;
 use crate::digest::chain_next;
-use crate::ids::{Digest, InstanceId, ReplicaId, Signature};
+use crate::ids::{Digest, InstanceId, Regency, ReplicaId, Signature};
 use crate::limits::DECIDED_PER_STATUS_MAX;
 use crate::message::{ChainCertificate, ChainSignature, Decided, Message, Statement, Status};
+use crate::mutants::{Mutant, is_active};
 use crate::ordering::window::Window;
 use crate::time::Timestamp;
 use crate::view::Mode;
@@ -103,6 +104,9 @@ impl Replica {
     /// Votes for what was decided here before this replica's own vote was needed. Others may need it, when one
     /// that voted then has gone since; for what is decided, a vote is always safe [LINK-2].
     pub(super) fn vote_late(&mut self, instance: InstanceId, digest: Digest) {
+        if is_active(Mutant::ExecutedNotRevoted) && self.change.regency > Regency(0) {
+            return;
+        }
         // [CHAIN-1] What a leader change must carry stays bounded, late or not.
         let is_in_span = instance <= self.chain.certified().plus(self.settings.span);
         match self.view.mode() {

@@ -1,6 +1,7 @@
 //! The adversary: it owns up to `f` replicas, sees everything that reaches them, and sends whatever it wants in
 //! their names. It lives outside the core; where it needs a core that looks honest, it runs one of its own.
 
+mod directed;
 mod distortion;
 mod equivocator;
 mod forgery;
@@ -26,6 +27,7 @@ use crate::plan::{Plan, Strategy};
 use crate::random::Stream;
 use crate::signatures::Keyring;
 
+use directed::Directed;
 use equivocator::Equivocator;
 use noise::Noise;
 use puppet::Puppet;
@@ -84,6 +86,8 @@ enum Mind {
     },
     /// Two puppets for each owned replica, those of one side next to each other.
     Twins(Vec<Puppet>),
+    /// One idea, carried out without puppets of this file.
+    Directed(Box<Directed>),
 }
 
 impl Adversary {
@@ -93,6 +97,9 @@ impl Adversary {
         let everybody: BTreeSet<ReplicaId> = plan.view.members().iter().map(|member| member.id).collect();
         let mind = match plan.strategy {
             Strategy::None => Mind::Idle,
+            Strategy::Rounds | Strategy::StopStorm | Strategy::Censor => {
+                Directed::new(plan).map_or(Mind::Idle, |directed| Mind::Directed(Box::new(directed)))
+            }
             Strategy::Equivocate | Strategy::Distort => {
                 let puppets = plan.byzantine.iter().map(|id| Puppet::new(plan, *id, everybody.clone(), 0));
                 let is_scripted = plan.strategy == Strategy::Equivocate;
@@ -128,6 +135,9 @@ impl Adversary {
         keyring: &Keyring,
         deeds: &mut Vec<Deed>,
     ) {
+        if let Mind::Directed(directed) = &mut self.mind {
+            return directed.on_frame(now, flight, keyring, deeds);
+        }
         match flight.from {
             Place::Replica(from) => {
                 let Ok(message) = Message::decode(flight.frame.clone()) else { return };
@@ -154,7 +164,7 @@ impl Adversary {
                 let mut events = Vec::new();
                 for request in requests {
                     match &mut self.mind {
-                        Mind::Idle => return,
+                        Mind::Idle | Mind::Directed(_) => return,
                         Mind::Twins(_) => {}
                         Mind::Distort { strings, script, .. } => {
                             if strings.is_censored(&request.request.client(), deeds) {
@@ -179,6 +189,7 @@ impl Adversary {
         let mut out = VecDeque::new();
         match &mut self.mind {
             Mind::Idle => return,
+            Mind::Directed(directed) => directed.on_turn(now, keyring, deeds),
             Mind::Distort { puppets, .. } | Mind::Twins(puppets) => {
                 for (index, puppet) in puppets.iter_mut().enumerate() {
                     if puppet.is_due(now) {
@@ -232,7 +243,7 @@ impl Adversary {
             let (puppets, mut strings, script) = match &mut self.mind {
                 Mind::Distort { puppets, strings, script } => (puppets, Some(strings), script.as_deref()),
                 Mind::Twins(puppets) => (puppets, None, None),
-                Mind::Idle => return,
+                Mind::Idle | Mind::Directed(_) => return,
             };
             let Some(me) = puppets.get(index).map(Puppet::id) else { return };
             match action {

@@ -7,6 +7,7 @@ pub(crate) mod linearizability;
 pub(crate) mod liveness;
 pub(crate) mod memory;
 pub(crate) mod one_vote;
+pub(crate) mod sessions;
 pub(crate) mod total_order;
 pub(crate) mod validity;
 

@@ -96,6 +96,7 @@ pub(super) fn weather(lossy: bool, stream: &mut Stream) -> Weather {
     Weather {
         delay_min,
         delay_max,
+        per_byte: 0,
         late: stream.pick(&[0, 10, 50]),
         lost: stream.pick(&[0, 10, 50, 200]),
         twice: stream.pick(&[0, 10, 100]),

@@ -5,7 +5,7 @@ use regency_protocol::replica::{ReplicaState, ReplicaStatus};
 
 use super::{SHORT_AFTERMATH, World};
 use crate::coverage::Point;
-use crate::invariants::{Violation, linearizability, liveness};
+use crate::invariants::{Violation, linearizability, liveness, sessions};
 
 /// How often, in events, it is looked whether a schedule is over.
 const LOOK_EVERY: u64 = 32;
@@ -26,11 +26,19 @@ impl World<'_> {
     /// The checks that only the end allows.
     pub(super) fn verdict(&mut self) -> Result<(), Violation> {
         self.note_ends();
+        if self.plan.sessions_stay {
+            sessions::check(&self.history)?;
+        }
         linearizability::check(&self.history, self.ledger.entries())?;
         if !self.is_progress_owed() {
             return Ok(());
         }
         liveness::check(&self.history, self.plan.heal_at)?;
+        let regency = self.nodes.values().map(|node| node.status().regency.0).max().unwrap_or_default();
+        if let Some(most) = self.plan.regency_max.filter(|most| regency > *most) {
+            let detail = format!("{regency} changes of leader where {most} would do");
+            return Err(Violation::new("stability", detail));
+        }
         let stragglers = self.stragglers();
         if stragglers.is_empty() {
             self.points.insert(Point::CaughtUp);
