@@ -77,7 +77,7 @@ impl Cluster {
             mode: Mode::Bft,
             faults: 1,
             members: members.collect(),
-            clients: Clients::Open,
+            clients: Clients::Listed([(CLIENT, PublicKey([9; 32]))].into()),
             request_auth: RequestAuth::Channel,
         });
         let view = Arc::new(view.expect("a view"));

@@ -33,6 +33,15 @@ pub(crate) struct Requests {
     bytes: usize,
     /// The client whose turn was last.
     turn: ClientId,
+    /// The few requests that were forwarded in this regency.
+    forwarded: BTreeMap<Digest, Forwarded>,
+}
+
+/// When a request was forwarded.
+#[derive(Clone, Copy, Debug)]
+struct Forwarded {
+    first: Timestamp,
+    last: Timestamp,
 }
 
 #[derive(Debug)]
@@ -42,10 +51,6 @@ struct Pending {
     arrival: u64,
     /// When it came.
     since: Timestamp,
-    /// When it was first forwarded in this regency.
-    forwarded: Option<Timestamp>,
-    /// When it was last.
-    forwarded_again: Option<Timestamp>,
     hold: Hold,
     whole_result: bool,
 }
@@ -73,10 +78,6 @@ pub(crate) struct Waiting {
 }
 
 impl Pending {
-    fn waiting(&self, request: Digest) -> Waiting {
-        Waiting { request, since: self.since, forwarded: self.forwarded }
-    }
-
     fn body(&self) -> Body {
         Body { request: Arc::clone(&self.request), proof: self.proof.clone() }
     }
@@ -120,16 +121,7 @@ impl Requests {
             return Ok(());
         }
         let arrival = self.arrivals.wrapping_add(1);
-        let pending = Pending {
-            request,
-            proof,
-            arrival,
-            since: now,
-            forwarded: None,
-            forwarded_again: None,
-            hold,
-            whole_result,
-        };
+        let pending = Pending { request, proof, arrival, since: now, hold, whole_result };
         let weight = pending.weight();
         let client_bytes = self.clients.get(&place.client).copied().unwrap_or(0).saturating_add(weight);
         let key = (place.session, place.client);
@@ -192,9 +184,8 @@ impl Requests {
     /// A new regency: whatever was proposed may be proposed again, and nothing was forwarded.
     pub(crate) fn requeue(&mut self) {
         let mut open = Vec::new();
-        for (digest, pending) in &mut self.pending {
-            pending.forwarded = None;
-            pending.forwarded_again = None;
+        self.forwarded.clear();
+        for (digest, pending) in &self.pending {
             if pending.hold == Hold::None {
                 open.push((pending.request.client(), pending.arrival, *digest));
             }
@@ -209,7 +200,9 @@ impl Requests {
         let waiting = self.pending.iter().filter(|(_, pending)| pending.hold != Hold::Early);
         let oldest =
             waiting.filter(|(digest, _)| counts(digest)).min_by_key(|(_, pending)| pending.arrival)?;
-        Some(oldest.1.waiting(*oldest.0))
+        let (request, pending) = oldest;
+        let forwarded = self.forwarded.get(request).map(|forwarded| forwarded.first);
+        Some(Waiting { request: *request, since: pending.since, forwarded })
     }
 
     /// Requests that came until `since` and that no forwarding serves, the longest pending first; `serves` tells
@@ -220,7 +213,8 @@ impl Requests {
         serves: impl Fn(&Digest, Timestamp) -> bool,
     ) -> Vec<Body> {
         let is_due = |(digest, pending): &(&Digest, &Pending)| {
-            let is_served = pending.forwarded_again.is_some_and(|at| serves(digest, at));
+            let is_served =
+                self.forwarded.get(*digest).is_some_and(|forwarded| serves(digest, forwarded.last));
             pending.hold != Hold::Early && !is_served && pending.since <= since
         };
         let mut due: Vec<&Pending> = self.pending.iter().filter(is_due).map(|(_, pending)| pending).collect();
@@ -238,10 +232,11 @@ impl Requests {
 
     /// Notes that a request was forwarded.
     pub(crate) fn mark_forwarded(&mut self, digest: &Digest, now: Timestamp, began: Timestamp) {
-        if let Some(pending) = self.pending.get_mut(digest) {
-            pending.forwarded = Some(pending.forwarded.filter(|first| *first >= began).unwrap_or(now));
-            pending.forwarded_again = Some(now);
+        let forwarded = self.forwarded.entry(*digest).or_insert(Forwarded { first: now, last: now });
+        if forwarded.first < began {
+            forwarded.first = now;
         }
+        forwarded.last = now;
     }
 
     /// Whether a request is here.
@@ -359,6 +354,9 @@ impl Requests {
     /// Removes a request; returns whether its client wants the result whole, `None` if it was not here.
     pub(crate) fn remove(&mut self, digest: &Digest) -> Option<bool> {
         let pending = self.pending.remove(digest)?;
+        if !self.forwarded.is_empty() {
+            self.forwarded.remove(digest);
+        }
         let place = pending.request.place();
         let weight = pending.weight();
         self.places.remove(&place);
