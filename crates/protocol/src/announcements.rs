@@ -194,6 +194,11 @@ impl Announcements {
         self.outgoing.insert(request);
     }
 
+    /// Whether anything is to be announced.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
     /// What is to be announced.
     pub(crate) fn take_outgoing(&mut self) -> Vec<Digest> {
         std::mem::take(&mut self.outgoing).into_iter().collect()

@@ -209,6 +209,14 @@ impl Replica {
         self.arm(now);
     }
 
+    /// Whether `Event::InputDrained` would bring anything about, or might; what does not is no event's work.
+    #[must_use]
+    pub fn waits_for_drain(&self) -> bool {
+        self.announcements.has_outgoing()
+            || !self.change.is_live()
+            || (self.leader() == self.me && self.requests.has_unproposed())
+    }
+
     /// When `Event::Tick` is due, if nothing else happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {

@@ -10,29 +10,55 @@ pub(crate) type Moment = u64;
 pub(crate) struct Agenda<T> {
     heap: BinaryHeap<Reverse<Entry<T>>>,
     entered: u64,
+    /// The place of what happens now.
+    now: Place,
+}
+
+/// A place on the agenda: places are passed in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    at: Moment,
+    number: u64,
 }
 
 struct Entry<T> {
-    at: Moment,
-    number: u64,
+    place: Place,
     what: T,
 }
 
 impl<T> Agenda<T> {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), entered: 0 }
+        Self { heap: BinaryHeap::new(), entered: 0, now: Place::default() }
     }
 
     /// `what` happens `at` this moment.
     pub(crate) fn add(&mut self, at: Moment, what: T) {
+        let place = self.reserve(at);
+        self.put(place, what);
+    }
+
+    /// Keeps a place for something that may turn out not to be worth an entry.
+    pub(crate) fn reserve(&mut self, at: Moment) -> Place {
         self.entered += 1;
-        self.heap.push(Reverse(Entry { at, number: self.entered, what }));
+        Place { at, number: self.entered }
+    }
+
+    /// `what` happens at a place that was kept, and has not been passed.
+    pub(crate) fn put(&mut self, place: Place, what: T) {
+        self.heap.push(Reverse(Entry { place, what }));
+    }
+
+    /// Whether the agenda has come past `place`.
+    pub(crate) fn is_past(&self, place: Place) -> bool {
+        place < self.now
     }
 
     /// What happens next, and when.
     pub(crate) fn next(&mut self) -> Option<(Moment, T)> {
-        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.what))
+        let Reverse(Entry { place, what }) = self.heap.pop()?;
+        self.now = place;
+        Some((place.at, what))
     }
 }
 
@@ -52,7 +78,7 @@ impl<T> PartialOrd for Entry<T> {
 
 impl<T> Ord for Entry<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
+        self.place.cmp(&other.place)
     }
 }
 
@@ -68,5 +94,19 @@ mod tests {
         }
         let order: Vec<_> = std::iter::from_fn(|| agenda.next()).collect();
         assert_eq!(order, [(1, 'a'), (3, 'b'), (5, 'c'), (5, 'd')]);
+    }
+
+    #[test]
+    fn a_place_that_was_kept_comes_before_what_was_put_in_later() {
+        let mut agenda = Agenda::new();
+        let kept = agenda.reserve(5);
+        agenda.add(5, 'b');
+        agenda.add(1, 'x');
+        assert_eq!(agenda.next(), Some((1, 'x')));
+        assert!(!agenda.is_past(kept));
+        agenda.put(kept, 'a');
+        assert_eq!(agenda.next(), Some((5, 'a')));
+        assert_eq!(agenda.next(), Some((5, 'b')));
+        assert!(agenda.is_past(kept));
     }
 }

@@ -8,7 +8,7 @@ use regency_protocol::ids::ReplicaId;
 use regency_protocol::replica::{Replica, ReplicaConfig, ReplicaStatus, Start};
 use regency_protocol::time::Timestamp;
 
-use crate::agenda::Moment;
+use crate::agenda::{Moment, Place};
 use crate::network::Flight;
 use crate::plan::Plan;
 
@@ -38,6 +38,15 @@ pub(crate) enum Inbound {
     Event(Event),
 }
 
+/// The moment at which a replica's input will have drained.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    /// Its place on the agenda.
+    pub(crate) place: Place,
+    /// Whether it stands there: it does not as long as the core would do nothing.
+    pub(crate) is_entered: bool,
+}
+
 /// A correct replica.
 pub(crate) struct Node {
     id: ReplicaId,
@@ -51,8 +60,8 @@ pub(crate) struct Node {
     pub(crate) votes_lost: bool,
     /// When it is to be woken next.
     pub(crate) wake_at: Option<Moment>,
-    /// Whether it has not yet been told that its input has drained.
-    pub(crate) is_drain_due: bool,
+    /// When its input will have drained.
+    pub(crate) drain: Option<Drain>,
     /// When its service will be done with all that it was given.
     pub(crate) service_busy_until: Moment,
     /// Ticks since its clock last moved: a timer that does not move on would spin.
@@ -70,7 +79,7 @@ impl Node {
             life: 0,
             votes_lost: false,
             wake_at: None,
-            is_drain_due: false,
+            drain: None,
             service_busy_until: 0,
             idle_ticks: (0, 0),
         }
@@ -86,7 +95,7 @@ impl Node {
         self.standing = Standing::Down;
         self.life += 1;
         self.wake_at = None;
-        self.is_drain_due = false;
+        self.drain = None;
     }
 
     /// It starts again, knowing only that it lived before.
@@ -120,6 +129,11 @@ impl Node {
     /// The core takes one event.
     pub(crate) fn handle(&mut self, now: Moment, event: Event, actions: &mut Vec<Action>) {
         self.replica.handle(self.clock(now), event, actions);
+    }
+
+    /// Whether the core would do anything if it were told that its input has drained.
+    pub(crate) fn waits_for_drain(&self) -> bool {
+        self.replica.waits_for_drain()
     }
 
     /// When the core wants a tick, if it does.

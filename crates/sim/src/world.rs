@@ -1,10 +1,11 @@
 //! One schedule from beginning to end: virtual time, the agenda, and everybody who lives on it.
 //!
 //! The files below are the world's hands: what a core asks for (`actions`), what goes wrong (`faults`), the
-//! clients, and the reckoning at the end (`verdict`).
+//! clients, inputs that drain, and the reckoning at the end (`verdict`).
 
 mod actions;
 mod clients;
+mod drain;
 mod faults;
 mod notices;
 mod verdict;
@@ -367,15 +368,6 @@ impl<'a> World<'a> {
         self.tell(replica, Event::Tick)
     }
 
-    fn drained(&mut self, replica: ReplicaId) -> Result<(), Violation> {
-        let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
-        if !node.is_drain_due || !node.is_up() {
-            return Ok(());
-        }
-        node.is_drain_due = false;
-        self.tell(replica, Event::InputDrained)
-    }
-
     /// Tells a running replica's core, does what it asks for, and checks what it keeps.
     fn tell(&mut self, replica: ReplicaId, event: Event) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
@@ -383,12 +375,10 @@ impl<'a> World<'a> {
         let occasion = Occasion::of(&event);
         let mut actions = Vec::new();
         node.handle(self.now, event, &mut actions);
-        if is_input && !node.is_drain_due {
-            node.is_drain_due = true;
-            let life = node.life;
-            let at = self.now + self.machines.below(60);
-            self.agenda.add(at, Happening::Drained { replica, life });
+        if is_input {
+            self.expect_drain(replica);
         }
+        let Some(node) = self.nodes.get(&replica) else { return Ok(()) };
         let status = node.status();
         self.notices.on_step(self.now, replica, occasion, &status, &self.plan.view, &mut self.points);
         memory::check(replica, &status, &self.plan.settings, &self.plan.view)?;

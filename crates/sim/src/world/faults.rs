@@ -97,7 +97,7 @@ impl World<'_> {
         let inbox = std::mem::take(inbox);
         node.standing = Standing::Up;
         node.wake_at = None;
-        node.is_drain_due = false;
+        node.drain = None;
         for inbound in inbox {
             match inbound {
                 Inbound::Frame(flight) => self.receive(replica, flight)?,
