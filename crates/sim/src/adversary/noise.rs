@@ -17,6 +17,11 @@ use crate::plan::Plan;
 use crate::random::Stream;
 use crate::service;
 
+/// Floods of one schedule: each reaches the bound of its period, and costs as much as a hundred votes.
+const FLOODS_MAX: u32 = 8;
+/// Lists of digests in one schedule that are as long as a message may be: each costs as much as a thousand votes.
+const LONG_LISTS_MAX: u32 = 3;
+
 /// The noise of one seed.
 pub(super) struct Noise {
     vices: Vec<Vice>,
@@ -31,6 +36,8 @@ pub(super) struct Noise {
     period: Moment,
     next_at: Moment,
     has_fetched: bool,
+    floods: u32,
+    long_lists: u32,
     stream: Stream,
 }
 
@@ -49,6 +56,8 @@ impl Noise {
             period: Moment::try_from(plan.settings.status_period.as_micros()).unwrap_or(Moment::MAX),
             next_at: 0,
             has_fetched: false,
+            floods: 0,
+            long_lists: 0,
             stream: Stream::new(plan.seed, "noise"),
         }
     }
@@ -102,7 +111,10 @@ impl Noise {
                     self.stop(from, to, 1, deeds);
                 }
             }
-            Vice::Flood => self.flood(from, deeds),
+            Vice::Flood if self.floods < FLOODS_MAX => {
+                self.floods += 1;
+                self.flood(from, deeds);
+            }
             Vice::FalseAnnouncements => self.announce(from, deeds),
             _other => {}
         }
@@ -141,7 +153,8 @@ impl Noise {
 
     fn announce(&mut self, from: ReplicaId, deeds: &mut Vec<Deed>) {
         let mut digests = self.requests.clone();
-        if self.stream.percent(10) {
+        if self.long_lists < LONG_LISTS_MAX && self.stream.percent(10) {
+            self.long_lists += 1;
             let seed = self.stream.number();
             digests = (0..ANNOUNCE_MAX as u64)
                 .map(|n| Digest(*blake3::hash(&(seed ^ n).to_le_bytes()).as_bytes()))
