@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use regency_protocol::mutants::Mutant;
@@ -10,6 +9,7 @@ use regency_protocol::mutants::Mutant;
 use crate::invariants::Violation;
 use crate::plan::Plan;
 use crate::report::{Failure, Options, Report, SimError};
+use crate::shrink::{self, Reduction};
 use crate::trace::Trace;
 use crate::world::{Outcome, World};
 
@@ -47,15 +47,37 @@ pub fn run(options: &Options) -> Result<Report, SimError> {
 ///
 /// Like [`run`].
 pub fn replay(options: &Options, log: &mut dyn Write) -> Result<Report, SimError> {
-    activate(options.mutant)?;
+    replay_reduced(options, &Reduction::default(), Some(log))
+}
+
+/// Runs what `reduction` leaves of the first seed of `options` once, and writes everything that happens to `log`.
+///
+/// # Errors
+///
+/// Like [`run`]; or if the reduction is not one of this schedule.
+pub fn replay_reduced(
+    options: &Options,
+    reduction: &Reduction,
+    log: Option<&mut dyn Write>,
+) -> Result<Report, SimError> {
     let began = Instant::now();
-    let (scenario, plan) = Plan::new(options.from, options.scenario);
-    let described = writeln!(log, "seed {}, scenario {}: {plan:#?}", options.from, scenario.name());
-    described.map_err(|error| SimError::Trace(error.to_string()))?;
-    let outcome = World::new(plan, Trace::Lines(log)).run();
+    let (scenario, plan) = shrink::plan(options, reduction, None).ok_or(SimError::Unfit)?;
+    activate(options.mutant)?;
+    let trace = match log {
+        None => Trace::Off,
+        Some(log) => {
+            let described = writeln!(log, "seed {}, scenario {}: {plan:#?}", options.from, scenario.name());
+            described.map_err(|error| SimError::Trace(error.to_string()))?;
+            Trace::Lines(log)
+        }
+    };
+    let outcome = World::new(plan, trace).run_guarded();
     let mut report =
         Report { seeds: 1, schedules: 0, events: 0, seconds: 0.0, points: BTreeSet::new(), failure: None };
     count(options, options.from, outcome, &mut report);
+    if let Some(failure) = &mut report.failure {
+        failure.replay = shrink::command(options, reduction);
+    }
     report.seconds = began.elapsed().as_secs_f64();
     activate(None)?;
     Ok(report)
@@ -64,9 +86,7 @@ pub fn replay(options: &Options, log: &mut dyn Write) -> Result<Report, SimError
 fn run_seed(options: &Options, seed: u64, report: &mut Report) {
     let schedule = |trace| {
         let (_, plan) = Plan::new(seed, options.scenario);
-        // A broken assertion of the core is a finding like any other.
-        let world = AssertUnwindSafe(World::new(plan, trace));
-        catch_unwind(|| { world }.0.run()).unwrap_or_else(|_| Outcome::panicked())
+        World::new(plan, trace).run_guarded()
     };
     if !seed.is_multiple_of(TWICE_EVERY) {
         return count(options, seed, schedule(Trace::Off), report);
@@ -100,13 +120,13 @@ fn count(options: &Options, seed: u64, outcome: Outcome, report: &mut Report) {
 }
 
 #[cfg(feature = "mutants")]
-fn activate(mutant: Option<Mutant>) -> Result<(), SimError> {
+pub(crate) fn activate(mutant: Option<Mutant>) -> Result<(), SimError> {
     regency_protocol::mutants::activate(mutant);
     Ok(())
 }
 
 #[cfg(not(feature = "mutants"))]
-fn activate(mutant: Option<Mutant>) -> Result<(), SimError> {
+pub(crate) fn activate(mutant: Option<Mutant>) -> Result<(), SimError> {
     match mutant {
         None => Ok(()),
         Some(_) => Err(SimError::NoMutants),

@@ -27,12 +27,14 @@ mod rogue;
 mod rounds;
 mod scenario;
 mod service;
+mod shrink;
 mod signatures;
 mod trace;
 mod world;
 
 pub use adversary::Vice;
-pub use campaign::{replay, run};
+pub use campaign::{replay, replay_reduced, run};
 pub use coverage::Point;
 pub use report::{Failure, Options, Report, SimError};
 pub use scenario::Scenario;
+pub use shrink::{Reduction, ReductionError, Shrunk, shrink};

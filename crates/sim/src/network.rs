@@ -8,6 +8,8 @@ use regency_protocol::ids::ReplicaId;
 
 use crate::agenda::Moment;
 use crate::random::Stream;
+use crate::shrink::choices::Choices;
+use crate::shrink::reduction::Kind;
 
 /// Frames of the past that may come again.
 const REMEMBERED_FRAMES_MAX: usize = 64;
@@ -97,12 +99,21 @@ pub(crate) struct Network {
     last_arrival: BTreeMap<(Place, Place), Moment>,
     past: VecDeque<Flight>,
     stream: Stream,
+    /// How many frames it was given.
+    frames: u64,
+    /// `None` when it has healed: nothing goes wrong any more.
+    choices: Option<Choices>,
+    /// Whether every frame takes the shortest time.
+    is_steady: bool,
 }
 
 impl Network {
     /// No link is cut.
-    pub(crate) fn new(weather: Weather, healed: Weather, stream: Stream) -> Self {
+    pub(crate) fn new(weather: Weather, healed: Weather, choices: Choices, stream: Stream) -> Self {
         Self {
+            frames: 0,
+            is_steady: choices.reduction().is_without(Kind::Jitter),
+            choices: Some(choices),
             weather,
             healed,
             cuts: BTreeSet::new(),
@@ -126,6 +137,7 @@ impl Network {
     pub(crate) fn heal(&mut self) {
         self.cuts.clear();
         self.past.clear();
+        self.choices = None;
         self.weather = Weather { in_order: self.weather.in_order, ..self.healed };
     }
 
@@ -137,46 +149,88 @@ impl Network {
         arrive: &mut impl FnMut(Moment, Flight),
     ) -> Fate {
         let mut fate = Fate::default();
+        let number = self.frames;
+        self.frames += 1;
         if self.weather.again > 0 {
             if self.past.len() == REMEMBERED_FRAMES_MAX {
                 self.past.pop_front();
             }
             self.past.push_back(flight.clone());
-            fate.again = self.stream.per_mille(self.weather.again);
-        }
-        if fate.again {
-            let place = self.stream.index(self.past.len());
-            let old = self.past[place].clone();
-            if !self.cuts.contains(&(old.from, old.to)) {
-                arrive(now + self.stream.between(1, 200_000), old);
+            let drawn = self.stream.per_mille(self.weather.again);
+            fate.again = self.decide(Kind::Again, number, drawn, now, &flight);
+            if drawn || fate.again {
+                let place = self.stream.index(self.past.len());
+                let at = now + self.stream.between(1, 200_000);
+                let old = &self.past[place];
+                if fate.again && !self.cuts.contains(&(old.from, old.to)) {
+                    arrive(at, old.clone());
+                }
             }
         }
-        if self.cuts.contains(&(flight.from, flight.to)) || self.stream.per_mille(self.weather.lost) {
+        if self.cuts.contains(&(flight.from, flight.to)) {
             fate.lost = true;
             return fate;
         }
-        let (at, late) = self.arrival(now, (flight.from, flight.to), flight.frame.len());
+        // Chance draws all that it wants to; only then it is asked whether that counts.
+        let drawn = self.stream.per_mille(self.weather.lost);
+        fate.lost = self.decide(Kind::Lost, number, drawn, now, &flight);
+        if drawn {
+            if !fate.lost {
+                let at = now + self.shortest(&flight);
+                arrive(self.arrival(at, &flight), flight);
+            }
+            return fate;
+        }
+        let (way, late) = self.way(2 * number, now, &flight);
+        let twice = self.weather.twice > 0 && self.stream.per_mille(self.weather.twice);
+        let second = twice.then(|| self.way(2 * number + 1, now, &flight).0);
+        if fate.lost {
+            return fate;
+        }
         fate.late = late;
-        fate.twice = self.weather.twice > 0 && self.stream.per_mille(self.weather.twice);
+        let at = self.arrival(now + way, &flight);
+        fate.twice = self.decide(Kind::Twice, number, twice, now, &flight);
         if fate.twice {
-            let (second, _) = self.arrival(now, (flight.from, flight.to), flight.frame.len());
-            arrive(second, flight.clone());
+            let way = second.unwrap_or_else(|| self.shortest(&flight));
+            arrive(self.arrival(now + way, &flight), flight.clone());
         }
         arrive(at, flight);
         fate
     }
 
-    fn arrival(&mut self, now: Moment, link: (Place, Place), bytes: usize) -> (Moment, bool) {
-        let Weather { delay_min, delay_max, per_byte, late, in_order, .. } = self.weather;
-        let is_late = late > 0 && self.stream.per_mille(late);
+    /// Draws for a frame what [`Network::send`] would, and forgets it: what comes later is as if it had been sent.
+    pub(crate) fn pass_over(&mut self, now: Moment, flight: Flight) {
+        let choices = self.choices.take();
+        self.send(now, flight, &mut |_, _| {});
+        self.choices = choices;
+    }
+
+    fn decide(&self, kind: Kind, number: u64, drawn: bool, now: Moment, flight: &Flight) -> bool {
+        self.choices.as_ref().map_or(drawn, |choices| choices.decide(kind, number, drawn, now, flight))
+    }
+
+    fn shortest(&self, flight: &Flight) -> Moment {
+        self.weather.delay_min + self.weather.per_byte * flight.frame.len() as u64
+    }
+
+    /// How long a frame is on its way, and whether that is much longer than usual.
+    fn way(&mut self, number: u64, now: Moment, flight: &Flight) -> (Moment, bool) {
+        let Weather { delay_min, delay_max, per_byte, late, .. } = self.weather;
+        let drawn = late > 0 && self.stream.per_mille(late);
+        let is_late = self.decide(Kind::Late, number, drawn, now, flight);
         let longest = if is_late { delay_max.saturating_mul(50) } else { delay_max };
-        let mut at = now + self.stream.between(delay_min, longest) + per_byte * bytes as u64;
-        if in_order {
-            let last = self.last_arrival.entry(link).or_default();
-            at = at.max(*last);
-            *last = at;
+        let way = self.stream.between(delay_min, longest) + per_byte * flight.frame.len() as u64;
+        (if self.is_steady && !is_late { self.shortest(flight) } else { way }, is_late)
+    }
+
+    /// When a frame arrives that would arrive `at`, where links keep the order of their frames.
+    fn arrival(&mut self, at: Moment, flight: &Flight) -> Moment {
+        if !self.weather.in_order {
+            return at;
         }
-        (at, is_late)
+        let last = self.last_arrival.entry((flight.from, flight.to)).or_default();
+        *last = at.max(*last);
+        *last
     }
 }
 
@@ -197,7 +251,8 @@ mod tests {
 
     #[test]
     fn fair_weather_delivers_all_in_order() {
-        let mut network = Network::new(Weather::FAIR, Weather::FAIR, Stream::new(1, "network"));
+        let mut network =
+            Network::new(Weather::FAIR, Weather::FAIR, Choices::default(), Stream::new(1, "network"));
         let arrivals = arrivals(&mut network, 100);
         assert_eq!(arrivals.len(), 100);
         assert!(arrivals.is_sorted());
@@ -205,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_cut_is_one_way_until_joined() {
-        let mut network = Network::new(Weather::FAIR, Weather::FAIR, Stream::new(1, "network"));
+        let mut network =
+            Network::new(Weather::FAIR, Weather::FAIR, Choices::default(), Stream::new(1, "network"));
         network.cut(LINK.1, LINK.0);
         assert_eq!(arrivals(&mut network, 1).len(), 1);
         network.cut(LINK.0, LINK.1);
@@ -217,7 +273,7 @@ mod tests {
     #[test]
     fn foul_weather_loses_repeats_and_reorders_until_it_heals() {
         let foul = Weather { lost: 200, twice: 200, again: 100, late: 100, in_order: false, ..Weather::FAIR };
-        let mut network = Network::new(foul, Weather::FAIR, Stream::new(1, "network"));
+        let mut network = Network::new(foul, Weather::FAIR, Choices::default(), Stream::new(1, "network"));
         let foul = arrivals(&mut network, 200);
         assert!(!foul.is_sorted());
         let mut bytes: Vec<u8> = foul.iter().map(|(_, byte)| *byte).collect();

@@ -18,6 +18,7 @@ use crate::network::{Place, Weather};
 use crate::random::Stream;
 use crate::rounds::Rounds;
 use crate::scenario::Scenario;
+use crate::shrink::choices::Choices;
 use crate::signatures::Keyring;
 
 use faults::Faults;
@@ -69,6 +70,8 @@ pub(crate) struct Plan {
     pub(crate) sessions_stay: bool,
     /// The highest regency that this schedule may come to.
     pub(crate) regency_max: Option<u64>,
+    /// Who has the last word on what goes wrong.
+    pub(crate) choices: Choices,
 }
 
 /// Something goes wrong, or well again.
@@ -191,6 +194,7 @@ impl Plan {
             is_half_heard: false,
             sessions_stay: false,
             regency_max: None,
+            choices: Choices::default(),
             view,
             settings,
         };

@@ -37,6 +37,12 @@ pub enum SimError {
     /// A mutant was asked for, but this build has none.
     #[error("this build has no mutants: build it with --features mutants")]
     NoMutants,
+    /// There is nothing to shrink.
+    #[error("seed {0} breaks nothing: there is nothing to shrink")]
+    NothingBroken(u64),
+    /// A reduction that belongs to another schedule.
+    #[error("this reduction is not one of this schedule")]
+    Unfit,
     /// The event log could not be written.
     #[error("the event log cannot be written: {0}")]
     Trace(String),

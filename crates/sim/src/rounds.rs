@@ -48,9 +48,9 @@ impl Rounds {
         Self { seed, rates: vec![[0, 0, 100, 0, 0]], without_help: 0 }
     }
 
-    /// Whether a frame is lost.
-    pub(crate) fn blocks(&self, from: ReplicaId, to: ReplicaId, frame: &Bytes) -> bool {
-        let Ok(message) = Message::decode(frame.clone()) else { return false };
+    /// The number of the rule by which a frame is lost, if it is.
+    pub(crate) fn blocked(&self, from: ReplicaId, to: ReplicaId, frame: &Bytes) -> Option<u64> {
+        let Ok(message) = Message::decode(frame.clone()) else { return None };
         let (kind, regency) = match &message {
             Message::Propose(propose) => (0, propose.regency),
             Message::Write(vote) => (1, vote.regency),
@@ -58,7 +58,8 @@ impl Rounds {
             Message::StopData(stated) => (3, stated.data.regency),
             Message::Sync(sync) => (4, sync.regency),
             Message::Decided(_) | Message::ChainSignature(_) | Message::ChainCertificate(_) => {
-                return self.coin(KINDS, Regency(0), from, to) < self.without_help;
+                let is_lost = self.coin(KINDS, Regency(0), from, to) < self.without_help;
+                return is_lost.then(|| number(KINDS, Regency(0), from, to));
             }
             Message::FetchBatch(_)
             | Message::BatchAnswer(_)
@@ -69,10 +70,10 @@ impl Rounds {
             | Message::Forward(_)
             | Message::Announce(_)
             | Message::Lack(_)
-            | Message::Echo(_) => return false,
+            | Message::Echo(_) => return None,
         };
-        let rates = usize::try_from(regency.0).ok().and_then(|place| self.rates.get(place));
-        rates.is_some_and(|rates| self.coin(kind, regency, from, to) < rates[kind])
+        let rates = usize::try_from(regency.0).ok().and_then(|place| self.rates.get(place))?;
+        (self.coin(kind, regency, from, to) < rates[kind]).then(|| number(kind, regency, from, to))
     }
 
     /// A number below 100 that is the same for every frame of one round on one link.
@@ -80,4 +81,10 @@ impl Rounds {
         let name = format!("round {kind} {} {} {}", regency.0, from.0, to.0);
         Stream::new(self.seed, &name).below(100)
     }
+}
+
+/// A number of its own for each kind of message, regency and link; replicas of schedules have small identifiers.
+fn number(kind: usize, regency: Regency, from: ReplicaId, to: ReplicaId) -> u64 {
+    let round = regency.0 * (KINDS as u64 + 1) + kind as u64;
+    (round * 1000 + u64::from(from.0)) * 1000 + u64::from(to.0)
 }

@@ -11,6 +11,7 @@ mod notices;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use regency_protocol::codec::Wire;
@@ -34,6 +35,7 @@ use crate::node::{Inbound, Node};
 use crate::plan::{Fault, Plan};
 use crate::random::Stream;
 use crate::rogue::RogueClient;
+use crate::shrink::reduction::Kind;
 use crate::signatures::Keyring;
 use crate::trace::Trace;
 
@@ -122,6 +124,10 @@ pub(crate) struct World<'a> {
     trace: Trace<'a>,
     /// Requests, votes and proposals seen before, to notice when they are sent again.
     sent_before: BTreeSet<(ReplicaId, u8, InstanceId)>,
+    /// How much the adversary has sent.
+    deeds: u64,
+    /// How many turns the dishonest client has had.
+    rogue_turns: u64,
 }
 
 impl<'a> World<'a> {
@@ -138,7 +144,12 @@ impl<'a> World<'a> {
             clients.iter().enumerate().map(|(number, client)| (client.id(), number)).collect();
         client_places.insert(rogue.id(), clients.len());
         let mut world = Self {
-            network: Network::new(plan.weather, plan.healed, Stream::new(seed, "network")),
+            network: Network::new(
+                plan.weather,
+                plan.healed,
+                plan.choices.clone(),
+                Stream::new(seed, "network"),
+            ),
             adversary: Adversary::new(&plan),
             machines: Stream::new(seed, "machines"),
             exactly_once: ExactlyOnce::new(plan.settings.session_window),
@@ -150,6 +161,8 @@ impl<'a> World<'a> {
             points: BTreeSet::new(),
             notices: Notices::default(),
             sent_before: BTreeSet::new(),
+            deeds: 0,
+            rogue_turns: 0,
             agenda: Agenda::new(),
             now: 0,
             events: 0,
@@ -192,6 +205,12 @@ impl<'a> World<'a> {
             self.agenda.add(500, Happening::Adversary);
         }
         self.note_size();
+    }
+
+    /// Runs; a broken assertion of the core is a finding like any other.
+    pub(crate) fn run_guarded(self) -> Outcome {
+        let world = AssertUnwindSafe(self);
+        catch_unwind(|| { world }.0.run()).unwrap_or_else(|_| Outcome::panicked())
     }
 
     /// Runs until nothing happens any more, the time is up, or an invariant breaks.
@@ -408,10 +427,7 @@ impl<'a> World<'a> {
 
     /// Gives a frame to the network.
     fn send(&mut self, from: Place, to: Place, frame: Bytes) {
-        if let (Place::Replica(from), Place::Replica(to), Some(rounds)) = (from, to, &self.plan.rounds)
-            && self.now < self.plan.heal_at
-            && rounds.blocks(from, to, &frame)
-        {
+        if self.is_blocked(from, to, &frame) {
             return;
         }
         let is_owned = |place| matches!(place, Place::Replica(id) if self.plan.byzantine.contains(&id));
@@ -434,15 +450,45 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Whether the round that a frame belongs to fails on this link.
+    fn is_blocked(&self, from: Place, to: Place, frame: &Bytes) -> bool {
+        let (Place::Replica(a), Place::Replica(b), Some(rounds)) = (from, to, &self.plan.rounds) else {
+            return false;
+        };
+        if self.now >= self.plan.heal_at {
+            return false;
+        }
+        rounds.blocked(a, b, frame).is_some_and(|number| {
+            let flight = Flight { from, to, frame: frame.clone() };
+            self.plan.choices.decide(Kind::Rounds, number, true, self.now, &flight)
+        })
+    }
+
+    /// Whether the adversary really sends what it wants to.
+    fn is_done(&mut self, flight: &Flight) -> bool {
+        self.deeds += 1;
+        let is_done = self.plan.choices.decide(Kind::Deeds, self.deeds, true, self.now, flight);
+        if !is_done && !self.plan.is_rushing {
+            self.network.pass_over(self.now, flight.clone());
+        }
+        is_done
+    }
+
     /// Does what the adversary wants done.
     fn carry_out(&mut self, deeds: Vec<Deed>) -> Result<(), Violation> {
         for deed in deeds {
             match deed {
                 Deed::Send { from, to, frame } => {
-                    self.send(Place::Replica(from), to, frame);
+                    let flight = Flight { from: Place::Replica(from), to, frame };
+                    if self.is_done(&flight) {
+                        self.send(flight.from, to, flight.frame);
+                    }
                 }
                 Deed::Later { after, from, to, frame } => {
                     let flight = Flight { from: Place::Replica(from), to, frame };
+                    if !self.is_done(&flight) {
+                        continue;
+                    }
                     if after == 0 {
                         self.send(flight.from, flight.to, flight.frame);
                     } else {

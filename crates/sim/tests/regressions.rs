@@ -1,6 +1,6 @@
 //! Seeds that once found something. Each must hold for good; what was wrong is told with it.
 
-use regency_sim::{Options, Scenario, run};
+use regency_sim::{Options, Reduction, Scenario, replay_reduced, run};
 
 fn holds(seed: u64, scenario: Scenario) {
     let report = run(&Options { from: seed, seeds: 1, scenario: Some(scenario), ..Options::default() });
@@ -21,4 +21,22 @@ fn a_decided_replica_votes_late_for_those_who_still_need_it() {
 fn the_last_regency_is_not_left_in_a_loop() {
     holds(548, Scenario::BeyondFaults);
     holds(839, Scenario::BeyondFaults);
+}
+
+/// One shrunk schedule a line, as `regency sim --shrink` prints it.
+const SHRUNK: &str = include_str!("regressions.txt");
+
+#[test]
+fn shrunk_schedules_hold() {
+    for line in SHRUNK.lines().filter(|line| !line.starts_with('#')) {
+        let [scenario, seed, reduction] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+            panic!("{line}");
+        };
+        let scenario = Some(Scenario::from_name(scenario).expect(line));
+        let options = Options { from: seed.parse().expect(line), seeds: 1, scenario, ..Options::default() };
+        let reduction: Reduction = reduction.parse().expect(line);
+        let report = replay_reduced(&options, &reduction, None).unwrap();
+        assert!(report.events > 0);
+        assert_eq!(report.failure, None);
+    }
 }

@@ -15,6 +15,7 @@ use crate::network::{Place, Weather};
 use crate::random::Stream;
 use crate::rounds::Rounds;
 use crate::scenario::Scenario;
+use crate::shrink::choices::Choices;
 
 /// Regencies that a client that only one replica hears may cost: each leader may have to find out for itself.
 const REGENCIES_FOR_A_CLIENT: u64 = 6;
@@ -122,6 +123,7 @@ fn calm(seed: u64, view: Arc<View>, settings: Settings, stream: &mut Stream) -> 
         is_rushing: false,
         sessions_stay: true,
         regency_max: None,
+        choices: Choices::default(),
         settings: Arc::new(settings),
         view,
     }

@@ -18,6 +18,7 @@ use crate::coverage::Point;
 use crate::history::End;
 use crate::invariants::Violation;
 use crate::network::{Flight, Place};
+use crate::shrink::reduction::Kind;
 use crate::signatures::Signer;
 
 impl World<'_> {
@@ -119,13 +120,22 @@ impl World<'_> {
     pub(super) fn rogue_turn(&mut self) -> Result<(), Violation> {
         let (misdeeds, point, pause) = self.rogue.turn(self.now, &self.keyring);
         self.points.extend(point);
+        self.rogue_turns += 1;
+        let me = Place::Client(self.clients.len());
+        let what = point.map_or("requests", Point::name);
+        let is_done = self.plan.choices.decide_turn(Kind::Rogue, self.rogue_turns, self.now, me, what);
         for misdeed in misdeeds {
             for request in &misdeed.bundle.requests {
                 self.validity.on_send(request);
             }
             let frame = ClientMessage::Bundle(misdeed.bundle).to_frame();
             for to in misdeed.to {
-                self.send(Place::Client(self.clients.len()), Place::Replica(to), frame.clone());
+                let to = Place::Replica(to);
+                if is_done {
+                    self.send(me, to, frame.clone());
+                } else {
+                    self.network.pass_over(self.now, Flight { from: me, to, frame: frame.clone() });
+                }
             }
         }
         if let Some(pause) = pause {
