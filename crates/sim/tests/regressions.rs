@@ -40,3 +40,10 @@ fn shrunk_schedules_hold() {
         assert_eq!(report.failure, None);
     }
 }
+
+/// A replica started again behind a cut, its first words were lost, and all the others were done by the time the link
+/// worked again: a new channel is what tells both.
+#[test]
+fn a_replica_that_starts_again_behind_a_cut_is_heard_when_the_link_works() {
+    holds(7287, Scenario::CrashOnly);
+}

@@ -16,7 +16,7 @@ use crate::scenario::Scenario;
 use crate::signatures::Keyring;
 
 /// Calls that the honest clients of a schedule make in all.
-const CALLS: usize = 20;
+const CALLS: usize = 12;
 /// As many in a long one.
 const LONG_CALLS: usize = 200;
 
@@ -54,12 +54,14 @@ pub(crate) fn view(seed: u64, mode: Mode, stream: &mut Stream) -> View {
 pub(super) fn settings(edges: bool, hasty: bool, stream: &mut Stream) -> Settings {
     let mut settings = Settings {
         chain_period: Duration::from_millis(stream.between(100, 1000)),
-        status_period: Duration::from_millis(stream.between(30, 150)),
+        status_period: Duration::from_millis(stream.between(60, 150)),
         ..Settings::default()
     };
     if hasty {
-        settings.status_period = Duration::from_millis(stream.between(8, 40));
+        settings.status_period = Duration::from_millis(stream.between(16, 40));
     }
+    // Everything open is sent again in every period: what a wide window adds to that is more of the same.
+    settings.window = stream.pick(&[2, 4, 8, 32]);
     settings.request_timeout_min = settings.status_period * 2 + Duration::from_millis(stream.between(1, 200));
     settings.request_timeout_max = Duration::from_secs(stream.between(3, 8));
     if edges {

@@ -22,7 +22,7 @@ impl World<'_> {
             Fault::Join(from, to) => {
                 self.network.join(from, to);
                 if let (Place::Replica(a), Place::Replica(b)) = (from, to)
-                    && self.machines.percent(50)
+                    && (self.machines.percent(50) || self.is_new(a) || self.is_new(b))
                 {
                     self.reset(a, b);
                 }
@@ -136,6 +136,11 @@ impl World<'_> {
         if let Some(node) = self.nodes.get(&replica) {
             self.agenda.add(at, Happening::Own { replica, life: node.life, event: Box::new(event) });
         }
+    }
+
+    /// Whether a replica has started again: a channel made while the link was cut cannot have been one.
+    fn is_new(&self, replica: ReplicaId) -> bool {
+        self.nodes.get(&replica).is_some_and(|node| node.votes_lost)
     }
 
     /// All members but one.
