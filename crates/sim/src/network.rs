@@ -160,10 +160,12 @@ impl Network {
             fate.again = self.decide(Kind::Again, number, drawn, now, &flight);
             if drawn || fate.again {
                 let place = self.stream.index(self.past.len());
-                let at = now + self.stream.between(1, 200_000);
-                let old = &self.past[place];
-                if fate.again && !self.cuts.contains(&(old.from, old.to)) {
-                    arrive(at, old.clone());
+                let old = self.past[place].clone();
+                if !self.cuts.contains(&(old.from, old.to)) {
+                    let at = now + self.stream.between(1, 200_000);
+                    if fate.again {
+                        arrive(at, old);
+                    }
                 }
             }
         }
