@@ -69,7 +69,7 @@ impl Report {
     /// How many points were reached.
     #[must_use]
     pub fn points_reached(&self) -> usize {
-        self.points.len()
+        Point::ALL.iter().filter(|point| self.points.contains(point)).count()
     }
 
     /// How many there are.
