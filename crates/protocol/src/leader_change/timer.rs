@@ -81,13 +81,19 @@ impl RequestTimer {
     }
 
     /// A regency was installed while `oldest` was the oldest pending request; `is_pending` tells whether the one
-    /// of the install before still is.
-    pub(crate) fn install(&mut self, oldest: Option<Digest>, is_pending: impl Fn(&Digest) -> bool) {
+    /// of the install before still is, `had_begun` whether the SYNC of the regency before has come.
+    pub(crate) fn install(
+        &mut self,
+        oldest: Option<Digest>,
+        had_begun: bool,
+        is_pending: impl Fn(&Digest) -> bool,
+    ) {
         match &self.watched {
             Some(watched) if !is_pending(watched) => self.backoff = 0,
-            Some(_) if is_active(Mutant::BackoffNever) => {}
-            Some(_) => self.backoff = self.backoff.saturating_add(1).min(BACKOFF_MAX),
-            None => {}
+            // What does not count yet is not watched, but who is too impatient for any SYNC never gets one.
+            None if had_begun => {}
+            Some(_) | None if is_active(Mutant::BackoffNever) => {}
+            Some(_) | None => self.backoff = self.backoff.saturating_add(1).min(BACKOFF_MAX),
         }
         self.watched = oldest;
     }
@@ -181,10 +187,10 @@ mod tests {
     #[test]
     fn the_timeout_doubles_with_regencies_without_progress_and_falls_with_it() {
         let mut timer = RequestTimer::default();
-        timer.install(Some(A), |_| true);
+        timer.install(Some(A), true, |_| true);
         assert_eq!(timer.backoff(), 0, "the first change is not the second failure");
-        timer.install(Some(A), |_| true);
-        timer.install(Some(A), |_| true);
+        timer.install(Some(A), true, |_| true);
+        timer.install(Some(A), true, |_| true);
         assert_eq!(timer.timeout(0, &settings()), Duration::from_millis(800));
         timer.note_progress(|_| true);
         assert_eq!(timer.backoff(), 2);
@@ -195,10 +201,19 @@ mod tests {
     #[test]
     fn with_nothing_pending_at_install_the_timeout_stays() {
         let mut timer = RequestTimer::default();
-        timer.install(Some(A), |_| true);
-        timer.install(None, |_| true);
+        timer.install(Some(A), true, |_| true);
+        timer.install(None, true, |_| true);
         assert_eq!(timer.backoff(), 1);
-        timer.install(None, |_| true);
+        timer.install(None, true, |_| true);
         assert_eq!(timer.backoff(), 1);
+    }
+
+    #[test]
+    fn without_a_sync_the_timeout_doubles_whatever_is_pending() {
+        let mut timer = RequestTimer::default();
+        timer.install(None, true, |_| true);
+        timer.install(None, false, |_| true);
+        timer.install(None, false, |_| true);
+        assert_eq!(timer.backoff(), 2);
     }
 }

@@ -57,7 +57,7 @@ impl Replica {
         assert!(regency > self.change.regency, "regencies grow");
         let oldest = self.requests.oldest(|request| self.counts(request)).map(|waiting| waiting.request);
         let requests = &self.requests;
-        self.timer.install(oldest, |request| requests.contains(request));
+        self.timer.install(oldest, self.change.is_live(), |request| requests.contains(request));
         self.record.install(regency);
         self.change.regency = regency;
         self.change.stated = None;
