@@ -41,6 +41,8 @@ pub(crate) struct Weather {
     pub(crate) delay_max: Moment,
     /// How much longer the way is for each byte: large frames are slow on a thin network.
     pub(crate) per_byte: Moment,
+    /// How many bytes travel at once: for frames up to this size `per_byte` does not count.
+    pub(crate) free_bytes: usize,
     /// How many frames take much longer.
     pub(crate) late: u64,
     /// How many are lost.
@@ -59,12 +61,19 @@ impl Weather {
         delay_min: 100,
         delay_max: 500,
         per_byte: 0,
+        free_bytes: 0,
         late: 0,
         lost: 0,
         twice: 0,
         again: 0,
         in_order: true,
     };
+
+    /// How much longer the way of a frame is for its size.
+    fn on_the_way(&self, flight: &Flight) -> Moment {
+        let bytes = flight.frame.len();
+        if bytes > self.free_bytes { self.per_byte * bytes as u64 } else { 0 }
+    }
 }
 
 /// A frame on its way.
@@ -212,16 +221,16 @@ impl Network {
     }
 
     fn shortest(&self, flight: &Flight) -> Moment {
-        self.weather.delay_min + self.weather.per_byte * flight.frame.len() as u64
+        self.weather.delay_min + self.weather.on_the_way(flight)
     }
 
     /// How long a frame is on its way, and whether that is much longer than usual.
     fn way(&mut self, number: u64, now: Moment, flight: &Flight) -> (Moment, bool) {
-        let Weather { delay_min, delay_max, per_byte, late, .. } = self.weather;
+        let Weather { delay_min, delay_max, late, .. } = self.weather;
         let drawn = late > 0 && self.stream.per_mille(late);
         let is_late = self.decide(Kind::Late, number, drawn, now, flight);
         let longest = if is_late { delay_max.saturating_mul(50) } else { delay_max };
-        let way = self.stream.between(delay_min, longest) + per_byte * flight.frame.len() as u64;
+        let way = self.stream.between(delay_min, longest) + self.weather.on_the_way(flight);
         (if self.is_steady && !is_late { self.shortest(flight) } else { way }, is_late)
     }
 

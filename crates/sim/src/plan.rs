@@ -64,7 +64,7 @@ pub(crate) struct Plan {
     pub(crate) clients: Vec<ClientPlan>,
     /// How often a dishonest client does something.
     pub(crate) rogue_acts: usize,
-    /// Whether all that it does is to send good requests to one replica only.
+    /// Whether all that it does is to send good requests to the leader, or to a few.
     pub(crate) is_half_heard: bool,
     /// Whether no session of an honest client may end.
     pub(crate) sessions_stay: bool,

@@ -28,7 +28,7 @@ pub(crate) struct RogueClient {
     window: u64,
     horizon: Duration,
     acts_left: usize,
-    is_half_heard: bool,
+    hearers: Option<Hearers>,
     sessions: Vec<SessionId>,
     sequence: u64,
     /// Those that it ever sends to: all of them, or too few for a quorum.
@@ -36,6 +36,27 @@ pub(crate) struct RogueClient {
     /// What it sent last.
     last: Option<Bundle>,
     stream: Stream,
+}
+
+/// Who hears a request of a client that speaks to some only.
+#[derive(Clone, Copy, Debug)]
+enum Hearers {
+    /// Any one replica, each time another.
+    One,
+    /// Whoever leads at the moment.
+    Leader,
+    /// Up to so many.
+    Few(usize),
+}
+
+impl Hearers {
+    fn new(plan: &Plan) -> Self {
+        match Stream::new(plan.seed, "hearers").below(4) {
+            0 | 1 => Self::Leader,
+            2 => Self::Few(plan.view.quorum() - 1),
+            _ => Self::One,
+        }
+    }
 }
 
 /// What it sends to whom.
@@ -65,7 +86,7 @@ impl RogueClient {
             window: plan.settings.session_window,
             horizon: plan.settings.open_horizon,
             acts_left: plan.rogue_acts,
-            is_half_heard: plan.is_half_heard,
+            hearers: plan.is_half_heard.then(|| Hearers::new(plan)),
             sessions: Vec::new(),
             sequence: 1,
             stream,
@@ -88,17 +109,18 @@ impl RogueClient {
         }
     }
 
-    /// Its turn; returns what it does, what that reaches, and how long it waits for the next turn.
+    /// Its turn, while `leader` leads; returns what it does, what that reaches, and how long it waits for the next turn.
     pub(crate) fn turn(
         &mut self,
         now: Moment,
+        leader: ReplicaId,
         keyring: &Keyring,
     ) -> (Vec<Misdeed>, Option<Point>, Option<Moment>) {
         if self.acts_left == 0 {
             return (Vec::new(), None, None);
         }
         self.acts_left -= 1;
-        let (mut misdeeds, mut point) = self.act(now, keyring);
+        let (mut misdeeds, mut point) = self.act(now, leader, keyring);
         if self.reached.len() < self.replicas.len() && !self.sessions.is_empty() {
             // Whatever it does, it does to the same few: the others lack proof of it.
             misdeeds.iter_mut().for_each(|misdeed| misdeed.to.clone_from(&self.reached));
@@ -109,16 +131,20 @@ impl RogueClient {
         (misdeeds, point, pause)
     }
 
-    fn act(&mut self, now: Moment, keyring: &Keyring) -> (Vec<Misdeed>, Option<Point>) {
+    fn act(&mut self, now: Moment, leader: ReplicaId, keyring: &Keyring) -> (Vec<Misdeed>, Option<Point>) {
         let Some(session) = (!self.sessions.is_empty()).then(|| self.stream.pick(&self.sessions)) else {
             return (vec![self.open(now, keyring)], None);
         };
         let everybody = self.replicas.clone();
-        if self.is_half_heard {
+        if let Some(hearers) = self.hearers {
             let request = self.next_request(session);
             let mut some = everybody;
             self.stream.shuffle(&mut some);
-            some.truncate(1);
+            match hearers {
+                Hearers::One => some.truncate(1),
+                Hearers::Leader => some = vec![leader],
+                Hearers::Few(most) => some.truncate(1 + self.stream.index(most)),
+            }
             return (vec![self.signed(some, vec![request], keyring)], None);
         }
         match self.stream.below(12) {

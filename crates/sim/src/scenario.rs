@@ -51,7 +51,7 @@ pub enum Scenario {
     StopStorm,
     /// The first leader proposes empty batches, and no request.
     Censor,
-    /// A client sends good requests to one replica only: a few changes of leader may be the price.
+    /// A client sends good requests to the leader only, or to a few: one change of leader may be the price.
     HalfHeard,
 }
 

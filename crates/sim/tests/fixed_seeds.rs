@@ -44,5 +44,5 @@ scenarios! {
     locks_older_than_clocks_may_differ_are_proposed_again => OldLocks,
     a_storm_of_stops_from_one_changes_nothing => StopStorm,
     a_leader_that_only_seems_to_work_is_replaced => Censor,
-    a_client_that_one_replica_hears_costs_a_few_leaders => HalfHeard,
+    a_client_that_few_replicas_hear_costs_one_leader => HalfHeard,
 }

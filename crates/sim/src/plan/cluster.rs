@@ -99,6 +99,7 @@ pub(super) fn weather(lossy: bool, stream: &mut Stream) -> Weather {
         delay_min,
         delay_max,
         per_byte: 0,
+        free_bytes: 0,
         late: stream.pick(&[0, 10, 50]),
         lost: stream.pick(&[0, 10, 50, 200]),
         twice: stream.pick(&[0, 10, 100]),

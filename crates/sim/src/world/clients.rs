@@ -118,7 +118,9 @@ impl World<'_> {
 
     /// The dishonest client's turn.
     pub(super) fn rogue_turn(&mut self) -> Result<(), Violation> {
-        let (misdeeds, point, pause) = self.rogue.turn(self.now, &self.keyring);
+        let ahead = self.nodes.values().map(|node| node.status()).max_by_key(|status| status.regency);
+        let leader = ahead.map_or(self.plan.leader(), |status| status.leader);
+        let (misdeeds, point, pause) = self.rogue.turn(self.now, leader, &self.keyring);
         self.points.extend(point);
         self.rogue_turns += 1;
         let me = Place::Client(self.clients.len());
