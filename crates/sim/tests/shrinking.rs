@@ -54,7 +54,7 @@ mod with_mutants {
     }
 
     #[test]
-    fn lies_of_a_leader_shrink_to_a_dozen_deeds() {
-        shrinks_to_a_dozen(Mutant::OldEpochVotes, Scenario::LyingLeader);
+    fn lies_to_a_client_shrink_to_a_dozen_deeds() {
+        shrinks_to_a_dozen(Mutant::RepliesPerMessage, Scenario::Equivocation);
     }
 }
