@@ -38,6 +38,10 @@ impl Members {
         u32::try_from(rank).ok().and_then(|rank| 1_u128.checked_shl(rank)).unwrap_or(0)
     }
 
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     fn len(self) -> usize {
         usize::try_from(self.0.count_ones()).unwrap_or(usize::MAX)
     }
@@ -50,21 +54,51 @@ struct Said {
     lacked: Members,
 }
 
-/// Requests that one peer forwarded and nothing proves here yet, the oldest first.
+impl Said {
+    /// Takes back what one member said; returns whether anybody says anything still.
+    fn withdraw(&mut self, rank: usize) -> bool {
+        self.announced.remove(rank);
+        self.lacked.remove(rank);
+        self.is_said()
+    }
+
+    fn is_said(&self) -> bool {
+        !self.announced.is_empty() || !self.lacked.is_empty()
+    }
+}
+
+/// Requests that one peer forwarded and nothing proves here yet.
 #[derive(Debug, Default)]
 struct Kept {
-    requests: BTreeMap<Digest, Arc<Request>>,
-    order: VecDeque<Digest>,
+    /// With the number under which each stands in `order`.
+    requests: BTreeMap<Digest, (u64, Arc<Request>)>,
+    /// The oldest first.
+    order: BTreeMap<u64, Digest>,
+    arrivals: u64,
     bytes: usize,
 }
 
 impl Kept {
-    fn remove(&mut self, request: &Digest) {
-        if let Some(request) = self.requests.remove(request) {
-            self.bytes = self.bytes.saturating_sub(request.encoded().len());
+    /// Takes one more, at the cost of the oldest.
+    fn insert(&mut self, request: &Arc<Request>) {
+        if self.requests.contains_key(&request.digest()) {
+            return;
         }
-        if self.requests.is_empty() {
-            self.order.clear();
+        self.arrivals = self.arrivals.wrapping_add(1);
+        self.order.insert(self.arrivals, request.digest());
+        self.requests.insert(request.digest(), (self.arrivals, Arc::clone(request)));
+        self.bytes = self.bytes.saturating_add(request.encoded().len());
+        while self.bytes > FORWARDED_BYTES_PER_PEER_MAX {
+            let Some((_, oldest)) = self.order.first_key_value() else { return };
+            let oldest = *oldest;
+            self.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, request: &Digest) {
+        if let Some((arrival, request)) = self.requests.remove(request) {
+            self.order.remove(&arrival);
+            self.bytes = self.bytes.saturating_sub(request.encoded().len());
         }
     }
 }
@@ -87,42 +121,24 @@ pub(crate) struct Announcements {
 impl Announcements {
     /// A member announces a request as authentic there; returns whether that is new.
     pub(crate) fn announce(&mut self, by: ReplicaId, request: Digest, view: &View, is_own: bool) -> bool {
-        let Some(rank) = view.position(by) else { return false };
-        let is_new = self.said.entry(request).or_default().announced.insert(rank);
-        if is_new && !is_own {
-            self.remember(by, rank, request);
-        }
-        is_new
+        self.say(by, request, view, is_own, |said| &mut said.announced)
     }
 
     /// A member lacks proof of a proposed request; returns whether that is new.
     pub(crate) fn lack(&mut self, by: ReplicaId, request: Digest, view: &View, is_own: bool) -> bool {
-        let Some(rank) = view.position(by) else { return false };
-        let is_new = self.said.entry(request).or_default().lacked.insert(rank);
-        if is_new && !is_own {
-            self.remember(by, rank, request);
-        }
-        is_new
+        self.say(by, request, view, is_own, |said| &mut said.lacked)
     }
 
     /// Keeps a request that a peer forwarded until it is announced often enough, at the cost of what that peer
     /// forwarded before.
     pub(crate) fn keep(&mut self, by: ReplicaId, request: &Arc<Request>) {
-        let kept = self.kept.entry(by).or_default();
-        if kept.requests.insert(request.digest(), Arc::clone(request)).is_some() {
-            return;
-        }
-        kept.order.push_back(request.digest());
-        kept.bytes = kept.bytes.saturating_add(request.encoded().len());
-        while kept.bytes > FORWARDED_BYTES_PER_PEER_MAX {
-            let Some(oldest) = kept.order.pop_front() else { return };
-            kept.remove(&oldest);
-        }
+        self.kept.entry(by).or_default().insert(request);
     }
 
     /// The forwarded request with this digest.
     pub(crate) fn kept(&self, request: &Digest) -> Option<Arc<Request>> {
-        self.kept.values().find_map(|kept| kept.requests.get(request)).cloned()
+        let (_, kept) = self.kept.values().find_map(|kept| kept.requests.get(request))?;
+        Some(Arc::clone(kept))
     }
 
     /// Whether so much has been said since the last time that it pays to look for what is of no use any more.
@@ -133,13 +149,7 @@ impl Announcements {
     /// Forgets what this member said of requests that are not open; what peers said is bounded by itself.
     pub(crate) fn prune(&mut self, me: ReplicaId, view: &View, is_open: impl Fn(&Digest) -> bool) {
         let Some(rank) = view.position(me) else { return };
-        self.said.retain(|request, said| {
-            if !is_open(request) {
-                said.announced.remove(rank);
-                said.lacked.remove(rank);
-            }
-            said.announced.len() > 0 || said.lacked.len() > 0
-        });
+        self.said.retain(|request, said| if is_open(request) { said.is_said() } else { said.withdraw(rank) });
         self.pruned = self.said.len();
     }
 
@@ -209,6 +219,23 @@ impl Announcements {
         self.said.len()
     }
 
+    /// Adds a member to one of the sets of a request; returns whether that is new.
+    fn say(
+        &mut self,
+        by: ReplicaId,
+        request: Digest,
+        view: &View,
+        is_own: bool,
+        what: impl FnOnce(&mut Said) -> &mut Members,
+    ) -> bool {
+        let Some(rank) = view.position(by) else { return false };
+        let is_new = what(self.said.entry(request).or_default()).insert(rank);
+        if is_new && !is_own {
+            self.remember(by, rank, request);
+        }
+        is_new
+    }
+
     fn remember(&mut self, by: ReplicaId, rank: usize, request: Digest) {
         let order = self.order.entry(by).or_default();
         order.push_back(request);
@@ -216,12 +243,8 @@ impl Announcements {
             return;
         }
         let Some(oldest) = order.pop_front() else { return };
-        if let Some(said) = self.said.get_mut(&oldest) {
-            said.announced.remove(rank);
-            said.lacked.remove(rank);
-            if said.announced.len() == 0 && said.lacked.len() == 0 {
-                self.said.remove(&oldest);
-            }
+        if self.said.get_mut(&oldest).is_some_and(|said| !said.withdraw(rank)) {
+            self.said.remove(&oldest);
         }
     }
 }
@@ -229,6 +252,7 @@ impl Announcements {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{Sequence, SessionId};
     use crate::view::Mode;
     use crate::view::tests::view;
 
@@ -255,5 +279,25 @@ mod tests {
         (0..ANNOUNCED_PER_PEER_MAX + 5)
             .for_each(|number| _ = said.announce(ReplicaId(2), numbered(number), &view, false));
         assert_eq!((said.len(), said.announced(&numbered(0))), (ANNOUNCED_PER_PEER_MAX + 1, 1));
+    }
+
+    #[test]
+    fn what_a_peer_forwarded_costs_no_more_than_what_is_kept_of_it() {
+        let mut said = Announcements::default();
+        let forwarded = |sequence: u64, bytes: usize| {
+            let (client, payload) = (ClientId([1; 32]), vec![0; bytes]);
+            Arc::new(Request::ordered(client, SessionId(1), Sequence(sequence), Sequence(0), &payload))
+        };
+        let first = forwarded(0, 10);
+        said.keep(ReplicaId(1), &first);
+        for sequence in 1..100 {
+            let request = forwarded(sequence, 10);
+            said.keep(ReplicaId(1), &request);
+            said.forget(&request.digest());
+        }
+        assert_eq!(said.kept[&ReplicaId(1)].order.len(), 1);
+        said.keep(ReplicaId(1), &forwarded(100, FORWARDED_BYTES_PER_PEER_MAX - 100));
+        assert!(said.kept(&first.digest()).is_none(), "the oldest goes first");
+        assert_eq!(said.kept[&ReplicaId(1)].requests.len(), 1);
     }
 }
