@@ -113,8 +113,8 @@ impl Replica {
         if let Some(sync) = gathering.unsigned.take_if(|sync| sync.statement() == *statement) {
             let sync = Arc::new(Sync { signature, ..sync });
             broadcast(Message::Sync(Arc::clone(&sync)), actions);
-            // Only mutants send what they would not take.
-            if let Ok(outcome) = sync.outcome(&self.view, &self.settings) {
+            // It was selected from this very set.
+            if let Some(outcome) = gathering.selected.clone() {
                 self.begin(now, sync, outcome, actions);
             }
         }

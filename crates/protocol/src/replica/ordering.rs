@@ -205,10 +205,12 @@ impl Replica {
 
     /// Opens an instance that the regency's SYNC has bound, and does what it calls for.
     pub(super) fn open_bound(&mut self, now: Timestamp, id: InstanceId, digest: Digest) {
-        let empty = empty_batch(self.view.id(), id);
         let is_here = self.window.open(id, now).candidates.contains_key(&digest);
-        if !is_here && empty.digest() == digest {
-            self.window.add_candidate(id, digest, Candidate::new(empty), now);
+        if !is_here {
+            let empty = empty_batch(self.view.id(), id);
+            if empty.digest() == digest {
+                self.window.add_candidate(id, digest, Candidate::new(empty), now);
+            }
         }
         if let Some(candidate) = self.window.get(id).and_then(|open| open.candidates.get(&digest)) {
             for request in &candidate.batch().requests {
