@@ -11,11 +11,13 @@ use regency_protocol::ids::{ClientId, Sequence};
 
 use crate::agenda::Moment;
 use crate::history::{End, History};
+use crate::invariants::liveness;
 use crate::node::{clock, moment};
 use crate::plan::{ClientPlan, Plan};
 use crate::random::Stream;
 use crate::service;
 use crate::signatures::Keyring;
+use crate::world::AFTERMATH;
 
 /// A client.
 pub(crate) struct Client {
@@ -27,6 +29,8 @@ pub(crate) struct Client {
     calls_left: usize,
     /// When it may begin its next call.
     next_call: Moment,
+    /// After this it begins no call: the schedule's end would leave it no time for an answer.
+    last_call: Moment,
     /// When its turn on the agenda comes.
     pub(crate) turn_at: Option<Moment>,
     payloads: BTreeMap<Sequence, Bytes>,
@@ -52,6 +56,7 @@ impl Client {
             calls_left: client_plan.calls,
             plan: client_plan,
             next_call: stream.below(3000),
+            last_call: plan.heal_at + AFTERMATH - 2 * liveness::GRACE,
             turn_at: None,
             payloads: BTreeMap::new(),
             stream,
@@ -71,6 +76,9 @@ impl Client {
     /// Its turn: begins calls, and lets time pass for the session. What ended goes into the history.
     pub(crate) fn turn(&mut self, now: Moment, history: &mut History) -> Vec<ClientAction> {
         let mut actions = Vec::new();
+        if now > self.last_call {
+            self.calls_left = 0;
+        }
         while self.calls_left > 0 && self.next_call <= now && self.payloads.len() < self.plan.in_flight {
             if self.session.room() == 0 {
                 break;

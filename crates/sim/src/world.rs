@@ -42,7 +42,7 @@ use crate::trace::Trace;
 use notices::{Notices, Occasion};
 
 /// How long after the healing a schedule may go on while calls are owed an answer.
-const AFTERMATH: Moment = 60_000_000;
+pub(crate) const AFTERMATH: Moment = 60_000_000;
 /// How long it may go on otherwise.
 const SHORT_AFTERMATH: Moment = 2_000_000;
 /// Events of one schedule, at most: more means that something feeds itself.
