@@ -59,6 +59,10 @@ number!(
     /// A request's number within its session. In an OPEN it carries the nonce.
     Sequence(u64)
 );
+number!(
+    /// The number of a record in a replica's own log: 1, 2, … without gaps; 0 means "before the first".
+    LogPosition(u64)
+);
 
 /// A session's identifier: the place of its OPEN in the total order (REQ-6). Zero names no session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
