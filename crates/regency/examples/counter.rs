@@ -2,7 +2,9 @@
 //!
 //! `cargo run -p regency --example counter`
 
-use regency::{Bytes, Client, Context, LocalCluster, Service};
+use std::io::Read;
+
+use regency::{Bytes, Client, Context, Frozen, LocalCluster, RestoreError, Service, Snapshot};
 
 /// The state machine. Every replica executes the same additions in the same order.
 struct Counter(i64);
@@ -13,6 +15,16 @@ impl Service for Counter {
         let amount = operation.try_into().map_or(0, i64::from_le_bytes);
         self.0 = self.0.wrapping_add(amount);
         Bytes::copy_from_slice(&self.0.to_le_bytes())
+    }
+
+    /// The whole state, for a replica that comes back or joins; what is as small as this is copied at once.
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Frozen::image(self.0.to_le_bytes())
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        self.0 = i64::from_le_bytes(Frozen::read(source)?);
+        Ok(())
     }
 }
 

@@ -1,22 +1,25 @@
 //! Your own service: names that belong to who claims them first, until they are released or the time is up.
 //!
-//! Shows typed operations, ordered time, the caller's identity, and refusal before ordering.
+//! Shows typed operations, ordered time, the caller's identity, refusal before ordering, and checkpoints.
 //!
 //! `cargo run -p regency --example own_service`
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::time::Duration;
 
 use regency::client::{ClientError, blocking::Client};
 use regency::protocol::ids::ClientId;
 use regency::protocol::message::Refusal;
 use regency::protocol::time::Timestamp;
-use regency::{Bytes, Context, LocalCluster, Service, Validator};
+use regency::{Bytes, Context, Frozen, LocalCluster, RestoreError, Service, Snapshot, Validator};
 
 /// How long a claim lasts.
 const LEASE: Duration = Duration::from_secs(60);
 /// Every input has a limit.
 const NAME_BYTES_MAX: usize = 64;
+/// So has what comes from another replica.
+const IMAGE_BYTES_MAX: usize = 1 << 30;
 
 /// What a client asks for, as bytes: one letter, then the name.
 enum Operation {
@@ -67,6 +70,38 @@ impl Service for Names {
     /// What is malformed is refused by every replica before it is ordered, and costs the cluster nothing.
     fn validator(&self) -> Option<Validator> {
         Some(Box::new(|_client, operation| Operation::decode(operation).is_some()))
+    }
+
+    /// The whole state, for replicas that come back or join: equal states must give equal bytes.
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        let mut image = Vec::new();
+        for (name, (owner, until)) in &self.owners {
+            image.extend_from_slice(&owner.0);
+            image.extend_from_slice(&until.0.to_le_bytes());
+            image.push(name.len() as u8);
+            image.extend_from_slice(name.as_bytes());
+        }
+        Frozen::image(image)
+    }
+
+    /// Bytes that are no image are refused, and never cause a panic.
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        let image = Frozen::read_up_to(source, IMAGE_BYTES_MAX)?;
+        let mut rest = &image[..];
+        self.owners.clear();
+        while !rest.is_empty() {
+            let (owner, after) = rest.split_first_chunk().ok_or(RestoreError::Truncated)?;
+            let (until, after) = after.split_first_chunk().ok_or(RestoreError::Truncated)?;
+            let (length, after) = after.split_first().ok_or(RestoreError::Truncated)?;
+            let (name, after) = after.split_at_checked((*length).into()).ok_or(RestoreError::Truncated)?;
+            let name = str::from_utf8(name).map_err(|_| RestoreError::Invalid("a name is no text"))?;
+            let lease = (ClientId(*owner), Timestamp(u64::from_le_bytes(*until)));
+            if name.len() > NAME_BYTES_MAX || self.owners.insert(name.to_owned(), lease).is_some() {
+                return Err(RestoreError::Invalid("a name is too long or there twice"));
+            }
+            rest = after;
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,9 @@
 //! each operation once, in one order.
 //!
 //! ```
-//! use regency::{Bytes, Client, Context, LocalCluster, Service};
+//! use std::io::Read;
+//!
+//! use regency::{Bytes, Client, Context, Frozen, LocalCluster, RestoreError, Service, Snapshot};
 //!
 //! struct Counter(i64);
 //!
@@ -13,6 +15,15 @@
 //!     fn execute(&mut self, _context: &Context, operation: &[u8]) -> Bytes {
 //!         self.0 += operation.try_into().map_or(0, i64::from_le_bytes);
 //!         Bytes::copy_from_slice(&self.0.to_le_bytes())
+//!     }
+//!
+//!     fn snapshot(&self) -> Box<dyn Snapshot> {
+//!         Frozen::image(self.0.to_le_bytes())
+//!     }
+//!
+//!     fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+//!         self.0 = i64::from_le_bytes(Frozen::read(source)?);
+//!         Ok(())
 //!     }
 //! }
 //!
@@ -38,6 +49,7 @@ pub mod logging;
 pub mod metrics;
 pub mod replica;
 pub mod service;
+pub mod snapshot;
 pub mod transport;
 
 pub use bytes::Bytes;
@@ -47,6 +59,7 @@ pub use local::{LocalCluster, LocalPlan};
 pub use regency_protocol as protocol;
 pub use replica::{Replica, ReplicaHandle};
 pub use service::{Context, Operation, Service, Validator};
+pub use snapshot::{Frozen, RestoreError, Snapshot};
 
 /// The README's example is compiled with the documentation tests.
 #[cfg(doctest)]

@@ -2,8 +2,10 @@
 //! ports of the loopback interface, keys made up on the spot.
 //!
 //! ```
+//! use std::io::Read;
+//!
 //! use regency::client::blocking::Client;
-//! use regency::{Bytes, Context, LocalCluster, Service};
+//! use regency::{Bytes, Context, Frozen, LocalCluster, RestoreError, Service, Snapshot};
 //!
 //! struct Counter(i64);
 //!
@@ -11,6 +13,15 @@
 //!     fn execute(&mut self, _context: &Context, operation: &[u8]) -> Bytes {
 //!         self.0 += operation.try_into().map_or(0, i64::from_le_bytes);
 //!         Bytes::copy_from_slice(&self.0.to_le_bytes())
+//!     }
+//!
+//!     fn snapshot(&self) -> Box<dyn Snapshot> {
+//!         Frozen::image(self.0.to_le_bytes())
+//!     }
+//!
+//!     fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+//!         self.0 = i64::from_le_bytes(Frozen::read(source)?);
+//!         Ok(())
 //!     }
 //! }
 //!

@@ -3,16 +3,21 @@
 //! The executor calls it, on one thread, in the total order. Everything here must be deterministic: the same
 //! operations in the same contexts give the same results and the same state on every machine.
 
+use std::io::Read;
+
 use bytes::Bytes;
 use regency_protocol::digest::{Domain, Hasher};
 use regency_protocol::ids::{ClientId, Digest, InstanceId, Sequence, SessionId, ViewId};
 use regency_protocol::time::Timestamp;
 
+use crate::snapshot::{RestoreError, Snapshot};
+
 /// A deterministic service, replicated by running one instance of it in every replica.
 ///
 /// ```
-/// use bytes::Bytes;
-/// use regency::{Context, Service};
+/// use std::io::Read;
+///
+/// use regency::{Bytes, Context, Frozen, RestoreError, Service, Snapshot};
 ///
 /// struct Counter(i64);
 ///
@@ -21,6 +26,15 @@ use regency_protocol::time::Timestamp;
 ///         let delta = operation.try_into().map(i64::from_le_bytes).unwrap_or(0);
 ///         self.0 = self.0.wrapping_add(delta);
 ///         Bytes::copy_from_slice(&self.0.to_le_bytes())
+///     }
+///
+///     fn snapshot(&self) -> Box<dyn Snapshot> {
+///         Frozen::image(self.0.to_le_bytes())
+///     }
+///
+///     fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+///         self.0 = i64::from_le_bytes(Frozen::read(source)?);
+///         Ok(())
 ///     }
 /// }
 /// ```
@@ -43,6 +57,19 @@ pub trait Service: Send + 'static {
     fn validator(&self) -> Option<Validator> {
         None
     }
+
+    /// Freezes the state as it is between two batches, at once: no operation runs before this returns.
+    ///
+    /// A large state shares its structure with the snapshot and copies what it changes afterwards; a small one is
+    /// a [`Frozen`](crate::Frozen) image. Equal states must have equal images, whatever led to them: everything
+    /// that later results depend on belongs into it, and nothing else [CKPT-1].
+    fn snapshot(&self) -> Box<dyn Snapshot>;
+
+    /// Replaces the whole state by that of an image, read to its end.
+    ///
+    /// Must not panic on any bytes, nor take memory for a length that they claim before they are there. After an
+    /// error the state is unspecified: nothing is executed before another image has been restored.
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError>;
 }
 
 /// Whether an operation of a client may be ordered; see [`Service::validator`].

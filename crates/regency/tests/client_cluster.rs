@@ -1,5 +1,6 @@
 //! Clients of a real cluster: four replicas in this process that agree on every call.
 
+use std::io::Read;
 use std::time::Duration;
 
 use regency::client::{Client, ClientError, Connections, blocking};
@@ -7,7 +8,7 @@ use regency::crypto::SigningKey;
 use regency::protocol::ids::{ClusterId, ReplicaId};
 use regency::protocol::view::{RequestAuth, View, ViewParts};
 use regency::transport::RefusalCode;
-use regency::{Bytes, Context, LocalCluster, LocalPlan, Service};
+use regency::{Bytes, Context, Frozen, LocalCluster, LocalPlan, RestoreError, Service, Snapshot};
 
 /// Adds what it is given; answers with the sum.
 struct Counter(u64);
@@ -16,6 +17,15 @@ impl Service for Counter {
     fn execute(&mut self, _context: &Context, operation: &[u8]) -> Bytes {
         self.0 += operation.try_into().map_or(0, u64::from_le_bytes);
         Bytes::copy_from_slice(&self.0.to_le_bytes())
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Frozen::image(self.0.to_le_bytes())
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        self.0 = u64::from_le_bytes(Frozen::read(source)?);
+        Ok(())
     }
 }
 

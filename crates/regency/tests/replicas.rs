@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use regency::protocol::ids::ReplicaId;
 use regency::protocol::view::{Member, RequestAuth, View, ViewParts};
 use regency::replica::{Life, boot_marker};
 use regency::transport::Role;
-use regency::{Bytes, Context, ErrorCode, Replica, Service};
+use regency::{Bytes, Context, ErrorCode, Replica, RestoreError, Service, Snapshot};
 
 fn client(cluster: &TestCluster, number: u8) -> blocking::Client {
     blocking::Client::connect(&client_config(cluster, number)).unwrap()
@@ -242,6 +243,14 @@ impl Service for Gated {
         let held = is_closed.lock().unwrap();
         drop(opened.wait_while(held, |is_closed| *is_closed).unwrap());
         self.0.execute(context, operation)
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        self.0.snapshot()
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        self.0.restore(source)
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Owns one number. Whoever orders an [`Operation`] gets the number after it as an [`Answer`].
 
+use std::io::Read;
+
 use bytes::Bytes;
-use regency::{Context, Service};
+use regency::{Context, Frozen, RestoreError, Service, Snapshot};
 
 /// Bytes of an encoded [`Operation`] and of an encoded [`Answer`]: a tag and a little-endian number.
 const ENCODED_BYTES: usize = 1 + 8;
@@ -112,6 +114,16 @@ impl Service for Counter {
     fn execute(&mut self, _context: &Context, operation: &[u8]) -> Bytes {
         Operation::decode(operation).map_or(Answer::Malformed, |operation| self.apply(operation)).encode()
     }
+
+    /// The image is the number, little-endian.
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Frozen::image(self.value.to_le_bytes())
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        self.value = i64::from_le_bytes(Frozen::read(source)?);
+        Ok(())
+    }
 }
 
 fn encode(tag: u8, number: i64) -> Bytes {
@@ -153,6 +165,19 @@ mod tests {
         for answer in [Answer::Value(-1), Answer::Overflow, Answer::Malformed] {
             assert_eq!(Answer::decode(&answer.encode()), Some(answer));
         }
+    }
+
+    #[test]
+    fn a_restored_counter_counts_on_from_where_the_image_was_frozen() {
+        let mut counter = Counter { value: -5 };
+        let snapshot = counter.snapshot();
+        counter.apply(Operation::Add(1));
+        let mut image = Vec::new();
+        snapshot.write(&mut image).unwrap();
+        let mut restored = Counter { value: 77 };
+        restored.restore(&mut &image[..]).unwrap();
+        assert_eq!(restored, Counter { value: -5 });
+        assert!(matches!(restored.restore(&mut &image[1..]), Err(RestoreError::Truncated)));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! An operation is a little-endian `u32`, the size of the reply wanted, and any padding. One shorter than four
 //! bytes gets the empty reply, so that the 0/0 benchmark sends and receives nothing but headers.
 
+use std::io::Read;
+
 use bytes::Bytes;
-use regency::{Context, Service};
+use regency::{Context, Frozen, RestoreError, Service, Snapshot};
 
 /// Bytes of an operation that say how long the reply shall be.
 pub const HEADER_BYTES: usize = 4;
@@ -21,6 +23,14 @@ pub struct Null;
 impl Service for Null {
     fn execute(&mut self, _context: &Context, operation: &[u8]) -> Bytes {
         reply(reply_bytes(operation))
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Frozen::image([])
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        Frozen::read(source).map(|[]| ())
     }
 }
 

@@ -259,3 +259,25 @@ fn bytes_of_another_service_are_refused() {
         assert!(matches!(Reply::decode(&reply), Ok(Reply::Refused(_))), "{garbage:?}");
     }
 }
+
+#[test]
+fn a_snapshot_is_frozen_and_restores_what_later_answers_depend_on() {
+    let mut world = World { now: 1_000_000, ..World::default() };
+    world.run(&[Operation::put(b"a", b"1"), Operation::put(b"b", b"2"), expire(b"b", 5)]);
+    let observed = world.observe(b"b");
+    let snapshot = world.service.snapshot();
+    world.run(&[Operation::put(b"a", b"later"), Operation::Delete { keys: vec![b"b"] }]);
+    let mut image = Vec::new();
+    snapshot.write(&mut image).unwrap();
+
+    let mut restored = World { now: world.now, instance: world.instance, ..World::default() };
+    restored.run(&[Operation::put(b"c", b"replaced with the rest")]);
+    restored.service.restore(&mut &image[..]).unwrap();
+    assert!(restored.commits(b"b", observed));
+    assert_eq!(
+        restored.run(&[Operation::Get { key: b"a" }, Operation::Count, Operation::TimeToLive { key: b"b" }]),
+        ["Value([49])", "Count(2)", "TimeToLive(Remaining(5s))"]
+    );
+    restored.now += 5_000_000;
+    assert_eq!(restored.run(&[Operation::Count]), ["Count(1)"]);
+}

@@ -63,11 +63,14 @@ impl Executor {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::sync::Arc;
 
     use regency_protocol::ids::{ClientId, Digest, InstanceId, Regency, Sequence, SessionId, ViewId};
     use regency_protocol::message::Request;
     use regency_protocol::time::Timestamp;
+
+    use crate::snapshot::{Frozen, RestoreError, Snapshot};
 
     use super::*;
 
@@ -79,6 +82,14 @@ mod tests {
             out.push(u8::try_from(context.position).unwrap());
             out.push(u8::from(context.is_last));
             out.into()
+        }
+
+        fn snapshot(&self) -> Box<dyn Snapshot> {
+            Frozen::image([])
+        }
+
+        fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+            Frozen::read(source).map(|[]| ())
         }
     }
 

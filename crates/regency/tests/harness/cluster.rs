@@ -1,6 +1,7 @@
 //! A cluster of replicas, each on its own thread, that tests start, stop and restart one by one.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use regency::protocol::ids::ReplicaId;
 use regency::protocol::limits::Settings;
 use regency::protocol::view::{Mode, RequestAuth, View};
 use regency::replica::{Patience, StatusReport};
-use regency::{Bytes, Context, Replica, ReplicaHandle, Service};
+use regency::{Bytes, Context, Frozen, Replica, ReplicaHandle, RestoreError, Service, Snapshot};
 
 use super::proxy::Proxy;
 use super::{PATIENCE, eventually};
@@ -27,6 +28,15 @@ impl Service for Counter {
         let delta = operation.try_into().map(u64::from_le_bytes).unwrap_or(0);
         self.0 = self.0.wrapping_add(delta);
         Bytes::copy_from_slice(&self.0.to_le_bytes())
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Frozen::image(self.0.to_le_bytes())
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        self.0 = u64::from_le_bytes(Frozen::read(source)?);
+        Ok(())
     }
 }
 

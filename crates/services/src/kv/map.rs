@@ -94,6 +94,16 @@ impl Map {
         (self.entries.len() - expired) as u64
     }
 
+    /// All entries, the expired ones with them.
+    pub(super) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// All entries in the order of keys.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = (Box<[u8]>, Entry)> {
+        self.entries.into_iter()
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

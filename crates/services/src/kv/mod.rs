@@ -13,6 +13,7 @@ mod answer;
 mod budget;
 mod client;
 mod codec;
+mod image;
 mod integer;
 pub mod limits;
 mod map;

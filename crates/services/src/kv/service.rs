@@ -1,9 +1,12 @@
 //! The store as a service of the cluster.
 
+use std::io::Read;
+
 use bytes::Bytes;
-use regency::{Context, Service};
+use regency::{Context, RestoreError, Service, Snapshot};
 
 use super::answer::Refusal;
+use super::image::{self, StoreSnapshot};
 use super::reply::ReplyWriter;
 use super::request::Request;
 use super::store::{Moment, Store};
@@ -31,5 +34,16 @@ impl Service for KvService {
             Ok(request) => self.store.execute(moment, &request),
             Err(error) => ReplyWriter::refused(Refusal::from(error)),
         })
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Box::new(StoreSnapshot { store: self.store.clone() })
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        // What is replaced goes first: there is no room for both.
+        self.store = Store::default();
+        self.store = image::read(source)?;
+        Ok(())
     }
 }

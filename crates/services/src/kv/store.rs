@@ -34,16 +34,16 @@ pub struct Moment {
 /// Keys and values in the order of the keys' bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    map: Map,
-    now: Timestamp,
+    pub(super) map: Map,
+    pub(super) now: Timestamp,
     /// What the next change will be called.
-    next: NextVersion,
+    pub(super) next: NextVersion,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct NextVersion {
-    instance: InstanceId,
-    change: u32,
+pub(super) struct NextVersion {
+    pub(super) instance: InstanceId,
+    pub(super) change: u32,
 }
 
 type Outcome<'a> = Result<Answer<'a>, Refusal>;
