@@ -152,6 +152,6 @@ impl World<'_> {
     pub(super) fn is_out(&self, replica: ReplicaId) -> bool {
         self.nodes.get(&replica).is_none_or(|node| {
             !node.is_up() || node.votes_lost || node.status().state == ReplicaState::Behind
-        })
+        }) || self.is_cut_off(replica)
     }
 }

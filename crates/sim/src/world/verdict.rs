@@ -6,6 +6,7 @@ use regency_protocol::replica::{ReplicaState, ReplicaStatus};
 use super::{SHORT_AFTERMATH, World};
 use crate::coverage::Point;
 use crate::invariants::{Violation, linearizability, liveness, sessions};
+use crate::node::Node;
 
 /// How often, in events, it is looked whether a schedule is over.
 const LOOK_EVERY: u64 = 32;
@@ -57,6 +58,15 @@ impl World<'_> {
             self.points.insert(Point::FellBehind);
         }
         out <= self.plan.view.faults()
+    }
+
+    /// Whether nobody who runs keeps any more what a replica misses. It may not know: what a peer said before it
+    /// went away can mislead it.
+    pub(super) fn is_cut_off(&self, replica: ReplicaId) -> bool {
+        let Some(own) = self.nodes.get(&replica).map(Node::status) else { return false };
+        let others = self.nodes.values().filter(|node| node.is_up()).map(Node::status);
+        let mut ahead = others.filter(|other| other.decided > own.decided).peekable();
+        ahead.peek().is_some() && ahead.all(|other| other.retained_from > own.decided.next())
     }
 
     /// Correct replicas that run, could catch up, and have not executed all that others have.
