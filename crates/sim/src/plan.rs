@@ -252,7 +252,8 @@ impl Allowed {
             | Scenario::OldLocks
             | Scenario::StopStorm
             | Scenario::Censor
-            | Scenario::HalfHeard => Self::default(),
+            | Scenario::HalfHeard
+            | Scenario::Overwritten => Self::default(),
             Scenario::Lossy => Self { lossy: true, ..base },
             Scenario::Partitions => Self { partitions: true, ..base },
             Scenario::Pauses => Self { pauses: true, ..base },
@@ -359,6 +360,7 @@ fn conspiracy(
         | Scenario::OldLocks
         | Scenario::StopStorm
         | Scenario::Censor
-        | Scenario::HalfHeard => (Strategy::None, BTreeSet::new()),
+        | Scenario::HalfHeard
+        | Scenario::Overwritten => (Strategy::None, BTreeSet::new()),
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Rounds {
     rates: Vec<[u64; KINDS]>,
     /// How many percent of the links carry none of what helps those who are behind.
     without_help: u64,
+    /// From which regency on the liar says nothing any more, if it depends on that.
+    silence: Option<Regency>,
 }
 
 impl Rounds {
@@ -40,12 +42,32 @@ impl Rounds {
             _ => [stream.pick(&[0, 20]), stream.pick(&[0, 20, 40]), stream.pick(&[20, 50, 80]), 0, 0],
         };
         let rates = (0..REGENCIES).map(|regency| rates(regency, stream)).collect();
-        Self { seed, rates, without_help: stream.pick(&[50, 100, 100]) }
+        Self { seed, rates, without_help: stream.pick(&[50, 100, 100]), silence: None }
     }
 
     /// Nobody hears an ACCEPT of the first regency.
     pub(crate) fn no_accepts(seed: u64) -> Self {
-        Self { seed, rates: vec![[0, 0, 100, 0, 0]], without_help: 0 }
+        Self { seed, rates: vec![[0, 0, 100, 0, 0]], without_help: 0, silence: None }
+    }
+
+    /// In the first regency most write, few lock, hardly anybody decides. In the next ones leaders begin without the
+    /// statements of some, so that what is locked may look free; most write what is proposed then, and nobody locks.
+    /// In the end the liar falls silent: selection has only what the correct ones still know.
+    pub(crate) fn overwritten(seed: u64, stream: &mut Stream) -> Self {
+        let first =
+            [stream.pick(&[0, 0, 20]), stream.pick(&[20, 40, 60]), stream.pick(&[80, 100, 100]), 0, 0];
+        let later = |stream: &mut Stream| {
+            let stop_data = stream.pick(&[0, 20, 40]);
+            [0, stream.pick(&[60, 80, 100]), stream.pick(&[80, 100]), stop_data, stream.pick(&[0, 0, 30])]
+        };
+        let last = stream.between(1, 3);
+        let rates = std::iter::once(first).chain((0..last).map(|_| later(stream))).collect();
+        Self { seed, rates, without_help: 100, silence: Some(Regency(last).next()) }
+    }
+
+    /// From which regency on the liar says nothing any more, if it depends on that.
+    pub(crate) fn silence(&self) -> Option<Regency> {
+        self.silence
     }
 
     /// The number of the rule by which a frame is lost, if it is.

@@ -53,6 +53,8 @@ pub enum Scenario {
     Censor,
     /// A client sends good requests to the leader only, or to a few: one change of leader may be the price.
     HalfHeard,
+    /// One replica has a lock, the others wrote for it and have since written something else, and the liar is silent.
+    Overwritten,
 }
 
 impl Scenario {
@@ -83,6 +85,7 @@ impl Scenario {
         Self::StopStorm,
         Self::Censor,
         Self::HalfHeard,
+        Self::Overwritten,
     ];
 
     /// Those that seeds choose from: all that stand before the long one.
@@ -117,6 +120,7 @@ impl Scenario {
             Self::StopStorm => "stop-storm",
             Self::Censor => "censor",
             Self::HalfHeard => "half-heard",
+            Self::Overwritten => "overwritten",
         }
     }
 

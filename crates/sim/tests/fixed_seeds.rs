@@ -45,4 +45,5 @@ scenarios! {
     a_storm_of_stops_from_one_changes_nothing => StopStorm,
     a_leader_that_only_seems_to_work_is_replaced => Censor,
     a_client_that_few_replicas_hear_costs_one_leader => HalfHeard,
+    writes_that_others_followed_still_vouch_for_a_lock => Overwritten,
 }

@@ -38,6 +38,14 @@ pub(super) fn plan(seed: u64, scenario: Scenario, stream: &mut Stream) -> Option
             let heal_at = stream.between(SECOND, 4 * SECOND);
             Plan { byzantine, strategy, rounds, heal_at, ..calm(seed, view, settings(stream), stream) }
         }
+        Scenario::Overwritten => {
+            let view = view(stream);
+            let byzantine = BTreeSet::from([view.leader_of(Regency(stream.pick(&[0, 1, 1, 2, 3])))]);
+            let rounds = Some(Rounds::overwritten(seed, stream));
+            let heal_at = stream.between(SECOND, 4 * SECOND);
+            let strategy = Strategy::Rounds;
+            Plan { byzantine, strategy, rounds, heal_at, ..calm(seed, view, settings(stream), stream) }
+        }
         Scenario::SlowNetwork => {
             // What measures the network is small; what begins a regency is not.
             let slowest = stream.between(1, 100) * MILLI;

@@ -22,6 +22,7 @@ use super::{others, send};
 use crate::agenda::Moment;
 use crate::plan::Plan;
 use crate::random::Stream;
+use crate::rounds::Rounds;
 use crate::signatures::{Keyring, Signer};
 
 /// How much it remembers of each kind.
@@ -35,6 +36,8 @@ pub(in crate::adversary) struct RoundLiar {
     puppet: Puppet,
     /// From when on it is silent.
     silent_from: Moment,
+    /// From which regency on.
+    silent_in: Option<Regency>,
     /// How many percent of its messages are lies.
     lies: u64,
     /// Every digest that was proposed or voted for, by instance.
@@ -58,6 +61,7 @@ impl RoundLiar {
             others: others(plan, me),
             puppet: Puppet::new(plan, me, everybody, 0),
             silent_from: if stream.percent(50) { plan.heal_at } else { Moment::MAX },
+            silent_in: plan.rounds.as_ref().and_then(Rounds::silence),
             lies: stream.pick(&[30, 60, 100]),
             digests: BTreeMap::new(),
             batches: BTreeMap::new(),
@@ -78,6 +82,7 @@ impl RoundLiar {
         deeds: &mut Vec<Deed>,
     ) {
         self.remember(&message);
+        self.fall_silent(now, &message);
         if let Message::FetchBatch(fetch) = &message {
             self.answer(from, &fetch.digest, deeds);
         }
@@ -111,6 +116,7 @@ impl RoundLiar {
         for action in self.puppet.take(now, events, keyring) {
             let Action::Send { to, message } = action else { continue };
             self.remember(&message);
+            self.fall_silent(now, &message);
             let to = match to {
                 Recipients::One(to) => vec![to],
                 Recipients::All => self.others.clone(),
@@ -138,6 +144,14 @@ impl RoundLiar {
                 self.certificates.push(certificate.clone());
             }
             _ => {}
+        }
+    }
+
+    /// Whoever states its votes for a regency is in it.
+    fn fall_silent(&mut self, now: Moment, message: &Message) {
+        let Message::StopData(stated) = message else { return };
+        if self.silent_in.is_some_and(|silent_in| stated.data.regency >= silent_in) {
+            self.silent_from = self.silent_from.min(now);
         }
     }
 
