@@ -94,6 +94,12 @@ mutants! {
     ExpiredTooEarly => "expired-too-early",
     /// LACKs do not make a client suspect.
     StandingIgnored => "standing-ignored",
+    /// The log is cut at damage as if it were a torn tail.
+    LogCutAtDamage => "log-cut-at-damage",
+    /// A snapshot is written over the one before it.
+    SnapshotInPlace => "snapshot-in-place",
+    /// A sync that failed is tried again, and counts if it then succeeds.
+    FailedSyncRetried => "failed-sync-retried",
 }
 
 #[cfg(feature = "mutants")]
@@ -118,6 +124,6 @@ pub fn is_active(mutant: Mutant) -> bool {
 #[cfg(not(feature = "mutants"))]
 #[must_use]
 #[inline(always)]
-pub(crate) fn is_active(_mutant: Mutant) -> bool {
+pub fn is_active(_mutant: Mutant) -> bool {
     false
 }
