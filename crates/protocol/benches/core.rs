@@ -18,6 +18,7 @@ use regency_protocol::ids::{
 };
 use regency_protocol::limits::Settings;
 use regency_protocol::message::{Outcome, Request};
+use regency_protocol::record::Durability;
 use regency_protocol::replica::{Replica, ReplicaConfig, Start};
 use regency_protocol::time::Timestamp;
 use regency_protocol::view::{Clients, Member, Mode, RequestAuth, View, ViewParts};
@@ -88,6 +89,7 @@ impl Cluster {
                 me: ReplicaId(id),
                 settings: Arc::clone(&settings),
                 start: Start::Fresh,
+                durability: Durability::None,
                 eager_instances: 2,
             })
         };
@@ -141,7 +143,7 @@ impl Cluster {
         let me = ReplicaId(u16::try_from(from).expect("small"));
         for action in actions.drain(..) {
             match action {
-                Action::Send { to, message } => {
+                Action::Send { to, message, .. } => {
                     for replica in 0..self.replicas.len() {
                         let is_meant = match to {
                             Recipients::All => replica != from,
@@ -171,6 +173,7 @@ impl Cluster {
                         self.opened.push(SessionId(session));
                     }
                 }
+                Action::Append { .. } | Action::Cut(_) | Action::Snapshot(_) | Action::Diverged(_) => {}
                 Action::Report(misbehaviour) => panic!("{me}: {misbehaviour:?}"),
             }
         }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::ids::{ClientId, Digest, InstanceId, Regency, ReplicaId, ViewId};
+use crate::ids::{ClientId, Digest, InstanceId, LogPosition, Regency, ReplicaId, ViewId};
 use crate::message::{Message, Reply, Request, Statement};
+use crate::record::Record;
+use crate::snapshot::SnapshotHead;
 use crate::time::Timestamp;
 
 /// An effect that the shell carries out, in the order given.
@@ -15,7 +17,24 @@ pub enum Action {
         to: Recipients,
         /// What.
         message: Message,
+        /// The record that must be durable before it leaves, and all before it [VOTE-1]; 0: it leaves at once.
+        after: LogPosition,
     },
+    /// Append to this replica's log; answered by [`Event::Durable`](crate::event::Event::Durable) when it is on disk,
+    /// if the durability is [`Durability::Sync`](crate::record::Durability::Sync).
+    Append {
+        /// Its number: one more than that of the record before.
+        position: LogPosition,
+        /// What.
+        record: Record,
+    },
+    /// Remove the records below this one from the log, in the background; what is left suffices for a recovery.
+    Cut(LogPosition),
+    /// This replica's state differs from the one that a quorum signed at this instance: it must stop serving [CKPT-2].
+    Diverged(InstanceId),
+    /// Freeze the service's state as it is after the delivery executed last, write both in the background, and make
+    /// it durable; answered by [`Event::Snapshotted`](crate::event::Event::Snapshotted) [CKPT-1].
+    Snapshot(Box<SnapshotHead>),
     /// Sign with this replica's key, off the critical path; answered by [`Event::Signed`](crate::event::Event::Signed).
     Sign(Statement),
     /// Execute; answered by [`Event::Executed`](crate::event::Event::Executed). Deliveries come in the total order.

@@ -9,13 +9,17 @@ mod client;
 mod leader_change;
 mod peer;
 pub mod pieces;
-mod reader;
+pub(crate) mod reader;
+mod record;
 mod request;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
+pub(crate) use client::{put_outcome, take_outcome};
 pub(crate) use leader_change::{stop_data_content, sync_content};
+pub(crate) use snapshot::{snapshot_head, take_snapshot_head};
 use thiserror::Error;
 
 /// The version of the protocol that this code speaks: the first byte of every frame.
@@ -88,11 +92,11 @@ fn put_header(out: &mut Vec<u8>, kind: u8) {
 }
 
 /// Appends a count or length; one that does not fit is far above every limit and decodes nowhere.
-fn put_count(out: &mut Vec<u8>, count: usize) {
+pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
 }
 
 /// Appends a number.
-fn put_u64(out: &mut Vec<u8>, number: u64) {
+pub(crate) fn put_u64(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&number.to_le_bytes());
 }

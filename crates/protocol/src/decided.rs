@@ -44,6 +44,35 @@ impl DecidedLog {
         }
     }
 
+    /// A log that goes on after a snapshot.
+    pub(crate) fn after(instance: InstanceId, chain: Digest, timestamp: Timestamp) -> Self {
+        Self { batches: VecDeque::new(), bytes: 0, prefix: instance, chain, timestamp }
+    }
+
+    /// Keeps a batch at or below the prefix for stragglers, while the log is read: `instance` is the next one of
+    /// those kept, or the first. What does not reach up to the prefix in the end is forgotten by the first push.
+    pub(crate) fn remember(&mut self, decided: DecidedBatch) {
+        let is_next =
+            self.batches.back().is_none_or(|last| last.batch.instance.next() == decided.batch.instance);
+        if !is_next {
+            self.forget();
+        }
+        self.bytes = self.bytes.saturating_add(weight(&decided.requests));
+        self.batches.push_back(decided);
+    }
+
+    /// Forgets what is kept, if it does not reach up to the prefix.
+    pub(crate) fn close_gap(&mut self) {
+        if self.batches.back().is_some_and(|last| last.batch.instance != self.prefix) {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.batches.clear();
+        self.bytes = 0;
+    }
+
     /// Appends the instance after the prefix; returns its chain and its ordered time [PROPOSE-4].
     pub(crate) fn push(
         &mut self,
@@ -52,6 +81,7 @@ impl DecidedLog {
         requests: Vec<Arc<Request>>,
         settings: &Settings,
     ) -> (Digest, Timestamp) {
+        self.close_gap();
         self.prefix = self.prefix.next();
         self.chain = digest::chain_next(&self.chain, &digest);
         self.timestamp = batch.timestamp.max(Timestamp(self.timestamp.0.saturating_add(1)));

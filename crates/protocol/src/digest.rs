@@ -116,6 +116,14 @@ pub fn signing_bytes(cluster: &ClusterId, statement: &Statement) -> Vec<u8> {
             out.extend_from_slice(&instance.0.to_le_bytes());
             out.extend_from_slice(&chain.0);
         }
+        Statement::Checkpoint { view, instance, chain, root } => {
+            out.extend_from_slice(b"regency 1 sign checkpoint.......");
+            out.extend_from_slice(&cluster.0);
+            out.extend_from_slice(&view.0.to_le_bytes());
+            out.extend_from_slice(&instance.0.to_le_bytes());
+            out.extend_from_slice(&chain.0);
+            out.extend_from_slice(&root.0);
+        }
         Statement::StopData { view, regency, content } => {
             out.extend_from_slice(b"regency 1 sign stopdata.........");
             out.extend_from_slice(&cluster.0);

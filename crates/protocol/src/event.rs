@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ids::{InstanceId, ReplicaId, Signature};
+use crate::ids::{Digest, InstanceId, LogPosition, ReplicaId, Signature};
 use crate::message::{BundleProof, Message, Request, Statement};
 
 /// Something whose signatures the shell has checked: the core relies on it.
@@ -77,6 +77,15 @@ pub enum Event {
         statement: Statement,
         /// The signature.
         signature: Signature,
+    },
+    /// This record of the log, and all before it, are on disk.
+    Durable(LogPosition),
+    /// The snapshot of an [`Action::Snapshot`](crate::action::Action::Snapshot) is on disk in full.
+    Snapshotted {
+        /// Its instance.
+        instance: InstanceId,
+        /// The root of its chunks.
+        root: Digest,
     },
     /// Nothing else is at hand just now: time to propose what has gathered. Must follow any other event, at
     /// the latest after a bounded batch of them.

@@ -91,6 +91,10 @@ pub struct Settings {
     pub session_idle: Duration,
     /// How far ahead in ordered time an OPEN may be valid [REQ-6].
     pub open_horizon: Duration,
+    /// A checkpoint is due after so many instances [CKPT-1].
+    pub checkpoint_interval: u64,
+    /// Or after so many canonical bytes of ordered requests.
+    pub checkpoint_bytes: usize,
     /// Decided instances kept for stragglers, at least.
     pub retained_instances: u64,
     /// Bytes of decided batches kept for stragglers beyond `retained_instances`.
@@ -128,6 +132,8 @@ impl Default for Settings {
             client_pending_bytes_max: 64 << 20,
             session_idle: Duration::from_secs(3600),
             open_horizon: Duration::from_secs(600),
+            checkpoint_interval: 20_000,
+            checkpoint_bytes: 256 << 20,
             retained_instances: 192,
             retained_bytes: 64 << 20,
             fetch_delay: Duration::from_millis(20),
@@ -208,6 +214,8 @@ impl Settings {
         )?;
         let retained_least = u128::from(self.span) + 2 * u128::from(self.window);
         at_least("retained_instances", self.retained_instances.into(), retained_least, "span + 2 * window")?;
+        at_least("checkpoint_interval", self.checkpoint_interval.into(), 1, "one instance")?;
+        at_least("checkpoint_bytes", self.checkpoint_bytes as u128, 1, "one byte")?;
         at_least("batch_requests_max", self.batch_requests_max as u128, 1, "one request")?;
         let batch_least = self.request_bytes_max as u128 + crate::message::REQUEST_HEADER_BYTES as u128;
         at_least(

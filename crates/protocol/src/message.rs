@@ -41,6 +41,10 @@ pub enum Message {
     ChainSignature(ChainSignature),
     /// Enough of them.
     ChainCertificate(ChainCertificate),
+    /// One signature over the state at a checkpoint [CKPT-2].
+    CheckpointSignature(CheckpointSignature),
+    /// A quorum of them.
+    CheckpointCertificate(CheckpointCertificate),
     /// The wish to leave a leader [STOP-1].
     Stop(Stop),
     /// What the sender voted for, for the next leader [STOPDATA-1].
@@ -73,6 +77,8 @@ impl Message {
             | Self::Status(_)
             | Self::ChainSignature(_)
             | Self::ChainCertificate(_)
+            | Self::CheckpointSignature(_)
+            | Self::CheckpointCertificate(_)
             | Self::Stop(_)
             | Self::StopData(_)
             | Self::Sync(_)
@@ -94,6 +100,12 @@ impl Message {
                 signatures.insert(MemberSignature { signer: from, statement, signature });
             }
             Self::ChainCertificate(certificate) => signatures.extend(certificate.member_signatures()),
+            Self::CheckpointSignature(signed) => {
+                let CheckpointSignature { view, instance, chain, root, signature } = *signed;
+                let statement = Statement::Checkpoint { view, instance, chain, root };
+                signatures.insert(MemberSignature { signer: from, statement, signature });
+            }
+            Self::CheckpointCertificate(certificate) => signatures.extend(certificate.member_signatures()),
             Self::StopData(stated) => add_stop_data(stated, &mut signatures),
             Self::Sync(sync) => {
                 let signer = view.leader_of(sync.regency);
@@ -299,6 +311,50 @@ impl ChainCertificate {
     }
 }
 
+/// A replica's signature over `(cluster, view, instance, chain, root)` [CKPT-2].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointSignature {
+    /// The view of the instance.
+    pub view: ViewId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// The chain at the instance.
+    pub chain: Digest,
+    /// The root of the snapshot of the state after the instance.
+    pub root: Digest,
+    /// The sender's signature.
+    pub signature: Signature,
+}
+
+/// `quorum` signatures over one state: a stable checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointCertificate {
+    /// The view of the instance.
+    pub view: ViewId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// The chain at the instance.
+    pub chain: Digest,
+    /// The root of the snapshot.
+    pub root: Digest,
+    /// The signers, by increasing id, with their signatures.
+    pub signatures: Vec<(ReplicaId, Signature)>,
+}
+
+impl CheckpointCertificate {
+    /// Its signatures, one by one.
+    fn member_signatures(&self) -> impl Iterator<Item = MemberSignature> + '_ {
+        let Self { view, instance, chain, root, .. } = *self;
+        let statement = Statement::Checkpoint { view, instance, chain, root };
+        let signatures = self.signatures.iter();
+        signatures.map(move |(signer, signature)| MemberSignature {
+            signer: *signer,
+            statement,
+            signature: *signature,
+        })
+    }
+}
+
 /// What signatures are made over; the bytes are [`digest::signing_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Statement {
@@ -310,6 +366,17 @@ pub enum Statement {
         instance: InstanceId,
         /// The chain at the instance.
         chain: Digest,
+    },
+    /// A replica's, over its state at a checkpoint [CKPT-2].
+    Checkpoint {
+        /// The view of the instance.
+        view: ViewId,
+        /// The instance.
+        instance: InstanceId,
+        /// The chain at the instance.
+        chain: Digest,
+        /// The root of the snapshot.
+        root: Digest,
     },
     /// A replica's, over what it voted for until a regency begins [STOPDATA-1].
     StopData {

@@ -100,6 +100,22 @@ mutants! {
     SnapshotInPlace => "snapshot-in-place",
     /// A sync that failed is tried again, and counts if it then succeeds.
     FailedSyncRetried => "failed-sync-retried",
+    /// Votes leave, and count, before their records are on disk.
+    SendBeforeSync => "send-before-sync",
+    /// A restarted replica does not read its votes.
+    VotesDroppedAtBoot => "votes-dropped-at-boot",
+    /// A WRITE is recorded without the bodies of its batch.
+    WriteWithoutBodies => "write-without-bodies",
+    /// A restarted leader goes on proposing in the regency that it led.
+    RestartedLeaderProposes => "restarted-leader-proposes",
+    /// The chain is signed before the batches are on disk.
+    ChainBeforeBatches => "chain-before-batches",
+    /// A checkpoint is stable with `weak` signatures.
+    StableWithWeak => "stable-with-weak",
+    /// The log is cut below a checkpoint that is not stable.
+    CutBelowUnstable => "cut-below-unstable",
+    /// The results of executed requests are left out of snapshots.
+    ResultsNotInSnapshot => "results-not-in-snapshot",
 }
 
 #[cfg(feature = "mutants")]

@@ -4,11 +4,13 @@
 //! replicas. Every vote goes through the voting record.
 
 mod authenticity;
+mod checkpoints;
 mod delivery;
 mod leader_change;
 mod links;
 mod ordering;
 mod proposals;
+mod recovery;
 mod requests;
 mod suspicion;
 
@@ -19,9 +21,11 @@ use std::time::Duration;
 use crate::action::{Action, Misbehaviour, Origin, Reason, Recipients};
 use crate::announcements::Announcements;
 use crate::chain::Chain;
+use crate::checkpoint::Checkpoints;
 use crate::decided::DecidedLog;
 use crate::event::Event;
-use crate::ids::{Digest, InstanceId, Regency, ReplicaId, ViewId};
+use crate::ids::{Digest, InstanceId, LogPosition, Regency, ReplicaId, ViewId};
+use crate::journal::Journal;
 use crate::leader_change::monitor::LeaderMonitor;
 use crate::leader_change::state::LeaderChange;
 use crate::leader_change::timer::RequestTimer;
@@ -29,6 +33,7 @@ use crate::limits::Settings;
 use crate::links::Links;
 use crate::message::{Message, Statement};
 use crate::ordering::window::Window;
+use crate::record::Durability;
 use crate::requests::Requests;
 use crate::sessions::Sessions;
 use crate::time::Timestamp;
@@ -37,6 +42,8 @@ pub use crate::voting_record::Start;
 use crate::voting_record::VotingRecord;
 
 use delivery::Executing;
+use recovery::Replay;
+pub use recovery::ReplayError;
 
 /// Deliveries that may wait for the service before ordering waits for it [EXEC-1].
 const EXECUTING_MAX: usize = 64;
@@ -52,6 +59,8 @@ pub struct ReplicaConfig {
     pub settings: Arc<Settings>,
     /// Whether it lived before and lost its votes.
     pub start: Start,
+    /// How durable votes and operations are before they leave; equal at all replicas.
+    pub durability: Durability,
     /// Instances in flight up to which a leader proposes whatever is there; beyond it, up to the window, it
     /// proposes full batches only. A matter of speed, not of safety: replicas may differ.
     pub eager_instances: u64,
@@ -117,6 +126,14 @@ pub struct ReplicaStatus {
     pub retained_from: InstanceId,
     /// Bytes of the decided batches that are kept.
     pub retained_bytes: usize,
+    /// The instance of the stable checkpoint.
+    pub stable_checkpoint: InstanceId,
+    /// The instance of this replica's newest snapshot on disk.
+    pub own_checkpoint: InstanceId,
+    /// Checkpoint signatures above the stable one.
+    pub checkpoint_signatures: usize,
+    /// Instances with records that are not cut off.
+    pub recorded_instances: usize,
     /// Requests that are announced or lacked by somebody.
     pub announced_requests: usize,
     /// Peers with a channel.
@@ -135,6 +152,9 @@ pub struct Replica {
     monitor: LeaderMonitor,
     announcements: Announcements,
     record: VotingRecord,
+    journal: Journal,
+    replay: Replay,
+    checkpoints: Checkpoints,
     requests: Requests,
     sessions: Sessions,
     window: Window,
@@ -155,7 +175,7 @@ impl Replica {
     /// A replica before its first event.
     #[must_use]
     pub fn new(config: ReplicaConfig) -> Self {
-        let ReplicaConfig { view, me, settings, start, eager_instances } = config;
+        let ReplicaConfig { view, me, settings, start, durability, eager_instances } = config;
         let log = DecidedLog::new(&view.cluster());
         Self {
             me,
@@ -166,6 +186,9 @@ impl Replica {
             monitor: LeaderMonitor::default(),
             announcements: Announcements::default(),
             record: VotingRecord::new(view.id(), start),
+            journal: Journal::new(durability),
+            replay: Replay::default(),
+            checkpoints: Checkpoints::new(view.id()),
             requests: Requests::default(),
             sessions: Sessions::default(),
             window: Window::default(),
@@ -197,8 +220,13 @@ impl Replica {
                 Statement::StopData { .. } | Statement::Sync { .. } => {
                     self.on_change_signed(now, &statement, signature, actions);
                 }
+                Statement::Checkpoint { instance, chain, root, .. } => {
+                    self.on_checkpoint_signed(instance, (chain, root), signature, actions);
+                }
                 Statement::Bundle { .. } => {}
             },
+            Event::Durable(position) => self.on_durable(now, position, actions),
+            Event::Snapshotted { instance, root } => self.on_snapshotted(instance, root, actions),
             Event::InputDrained => {
                 self.announce_outgoing(actions);
                 self.begin_regency(actions);
@@ -257,6 +285,10 @@ impl Replica {
             chain_signatures: self.chain.len(),
             retained_from: self.log.retained_from(),
             retained_bytes: self.log.bytes(),
+            stable_checkpoint: self.checkpoints.stable(),
+            own_checkpoint: self.checkpoints.own(),
+            checkpoint_signatures: self.checkpoints.len(),
+            recorded_instances: self.journal.len(),
             announced_requests: self.announcements.len(),
             connected_peers: self.links.connected(),
         }
@@ -286,6 +318,10 @@ impl Replica {
             Message::ChainCertificate(certificate) => {
                 self.on_chain_certificate(now, from, certificate, actions);
             }
+            Message::CheckpointSignature(signed) => self.on_checkpoint_signature(from, signed, actions),
+            Message::CheckpointCertificate(certificate) => {
+                self.on_checkpoint_certificate(from, certificate, actions);
+            }
             Message::Stop(stop) => self.on_stop(now, from, stop, actions),
             Message::StopData(stated) => self.on_stop_data(now, from, stated, actions),
             Message::Sync(sync) => self.on_sync(now, from, sync, actions),
@@ -306,7 +342,9 @@ impl Replica {
         }
         let missing = self.log.prefix().next();
         let (mut ahead, mut of_help) = (0_usize, 0_usize);
-        for (_, status) in self.links.ahead(self.log.prefix()) {
+        // What a peer said before it went away helps nobody.
+        for (_, status) in self.links.ahead(self.log.prefix()).filter(|(id, _)| self.links.is_connected(*id))
+        {
             ahead = ahead.saturating_add(1);
             if status.retained_from <= missing {
                 of_help = of_help.saturating_add(1);
@@ -347,6 +385,7 @@ impl Replica {
             || self.links.has_regency_below((self.change.regency, self.change.is_live()))
             || self.window.has_work()
             || self.log.prefix() != self.chain.certified()
+            || self.checkpoints.is_open()
             || self.links.has_answered()
             || self.links.ahead(self.log.prefix()).next().is_some()
     }
@@ -359,10 +398,20 @@ fn report(from: ReplicaId, reason: Reason, actions: &mut Vec<Action>) {
 
 /// Sends to all other members.
 fn broadcast(message: Message, actions: &mut Vec<Action>) {
-    actions.push(Action::Send { to: Recipients::All, message });
+    broadcast_after(LogPosition(0), message, actions);
+}
+
+/// Sends to all other members what rests on the log up to `after`.
+fn broadcast_after(after: LogPosition, message: Message, actions: &mut Vec<Action>) {
+    actions.push(Action::Send { to: Recipients::All, message, after });
 }
 
 /// Sends to one other member.
 fn send(to: ReplicaId, message: Message, actions: &mut Vec<Action>) {
-    actions.push(Action::Send { to: Recipients::One(to), message });
+    send_after(LogPosition(0), to, message, actions);
+}
+
+/// Sends to one other member what rests on the log up to `after`.
+fn send_after(after: LogPosition, to: ReplicaId, message: Message, actions: &mut Vec<Action>) {
+    actions.push(Action::Send { to: Recipients::One(to), message, after });
 }

@@ -3,6 +3,8 @@
 //! A pure function of the total order, except for results, which the service fills in later in the same
 //! order. The replica's delivery walk calls it for every decided request, its request walk asks it.
 
+mod image;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use crate::mutants::{Mutant, is_active};
 use crate::time::Timestamp;
 
 /// All open sessions.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sessions {
     sessions: BTreeMap<SessionId, Session>,
     /// Which session an OPEN that is still valid has made.
@@ -26,7 +28,7 @@ pub(crate) struct Sessions {
     ended: Vec<(ClientId, SessionId)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Session {
     client: ClientId,
     floor: Sequence,
@@ -37,7 +39,7 @@ struct Session {
     result_bytes: usize,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     digest: Digest,
     outcome: Option<Outcome>,
@@ -130,6 +132,14 @@ impl Sessions {
     /// The sessions that were closed since the last call: their pending requests are of no use any more.
     pub(crate) fn take_ended(&mut self) -> Vec<(ClientId, SessionId)> {
         std::mem::take(&mut self.ended)
+    }
+
+    /// Forgets what requests came to: only a mutant does.
+    pub(crate) fn forget_results(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.entries.iter_mut().flatten().for_each(|entry| entry.outcome = None);
+            session.result_bytes = 0;
+        }
     }
 
     /// How many sessions are open.

@@ -44,6 +44,8 @@ pub(crate) struct VotingRecord {
     installed: Regency,
     /// The highest instance for which this replica sent a PROPOSE in the installed regency [PROPOSE-5].
     proposed: InstanceId,
+    /// The regency in which it restarted: what it proposed until then is not on record, so it leads none up to this.
+    retired: Option<Regency>,
 }
 
 impl VotingRecord {
@@ -55,7 +57,33 @@ impl VotingRecord {
             closed: InstanceId(0),
             installed: Regency(0),
             proposed: InstanceId(0),
+            retired: None,
         }
+    }
+
+    /// Whether this replica may propose in the installed regency, and begin it, if it leads it [PROPOSE-5].
+    pub(crate) fn may_lead(&self) -> bool {
+        self.may_vote() && self.retired.is_none_or(|retired| self.installed > retired)
+    }
+
+    /// After a restart in `regency`: this replica leads no regency up to it any more.
+    pub(crate) fn retire(&mut self, regency: Regency) {
+        self.installed = self.installed.max(regency);
+        if !is_active(Mutant::RestartedLeaderProposes) {
+            self.retired = Some(regency);
+        }
+    }
+
+    /// Whether a vote stands on record in `regency` or later.
+    pub(crate) fn has_voted_in(&self, regency: Regency) -> bool {
+        self.votes.values().any(|votes| {
+            votes.has_accepted(regency) || votes.write_set.last().is_some_and(|(epoch, _)| *epoch >= regency)
+        })
+    }
+
+    /// The instances with a vote on record.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = InstanceId> + '_ {
+        self.votes.keys().copied()
     }
 
     /// Whether votes may leave at all.
@@ -80,7 +108,7 @@ impl VotingRecord {
 
     /// Records a PROPOSE for `instance`; false if one was sent already or must not be sent [PROPOSE-5].
     pub(crate) fn propose(&mut self, instance: InstanceId) -> bool {
-        if !self.may_vote() || instance <= self.proposed {
+        if !self.may_lead() || instance <= self.proposed {
             return false;
         }
         self.proposed = instance;
@@ -132,12 +160,14 @@ impl VotingRecord {
     }
 
     /// Records an ACCEPT for what is decided here. It is no lock: nobody need have written it in this epoch, so as a
-    /// lock it could keep selection from ever deciding (decision 0017).
-    pub(crate) fn confirm(&mut self, instance: InstanceId, regency: Regency, digest: Digest) {
-        let Some(votes) = self.open(instance, regency) else { return };
-        if !votes.has_accepted(regency) {
+    /// lock it could keep selection from ever deciding (decision 0017). False if it or a later one left before.
+    pub(crate) fn confirm(&mut self, instance: InstanceId, regency: Regency, digest: Digest) -> bool {
+        let Some(votes) = self.open(instance, regency) else { return false };
+        let is_new = !votes.has_accepted(regency);
+        if is_new {
             votes.accepted = Some((regency, digest));
         }
+        is_new
     }
 
     /// The digest written for in `regency`.

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use regency_protocol::action::{Action, Misbehaviour, Reason, Recipients};
 use regency_protocol::codec::Wire;
+use regency_protocol::digest::{Domain, digest};
 use regency_protocol::event::{ClientRequest, Event, Verified};
 use regency_protocol::ids::{
-    ClientId, ClusterId, InstanceId, PublicKey, ReplicaId, Sequence, SessionId, Signature, ViewId,
+    ClientId, ClusterId, Digest, InstanceId, LogPosition, PublicKey, ReplicaId, Sequence, SessionId,
+    Signature, ViewId,
 };
 use regency_protocol::limits::Settings;
 use regency_protocol::message::{Message, Outcome, Request};
+use regency_protocol::record::{Durability, Record};
 use regency_protocol::replica::{Replica, ReplicaConfig, ReplicaState, Start};
+use regency_protocol::snapshot::SnapshotHead;
 use regency_protocol::time::Timestamp;
 use regency_protocol::view::{Clients, Member, Mode, RequestAuth, View, ViewParts};
 
@@ -21,15 +25,33 @@ const CLIENT: ClientId = ClientId([9; 32]);
 /// Cores with instant links; what `is_cut` names neither sends nor receives.
 struct Cluster {
     now: Timestamp,
+    configs: BTreeMap<ReplicaId, ReplicaConfig>,
     replicas: BTreeMap<ReplicaId, Replica>,
     executed: BTreeMap<ReplicaId, Vec<Bytes>>,
     replies: Vec<(ReplicaId, Sequence, Outcome)>,
     inbox: VecDeque<(ReplicaId, Event)>,
+    /// What each has on disk.
+    logs: BTreeMap<ReplicaId, Vec<(LogPosition, Record)>>,
+    snapshots: BTreeMap<ReplicaId, (SnapshotHead, Digest)>,
     cut: Vec<ReplicaId>,
 }
 
 impl Cluster {
     fn new(mode: Mode, n: u16, starts: impl Fn(u16) -> Start) -> Self {
+        Self::with(mode, n, starts, Durability::None, Settings::default())
+    }
+
+    fn durable(mode: Mode, n: u16, settings: Settings) -> Self {
+        Self::with(mode, n, |_| Start::Fresh, Durability::Sync, settings)
+    }
+
+    fn with(
+        mode: Mode,
+        n: u16,
+        starts: impl Fn(u16) -> Start,
+        durability: Durability,
+        settings: Settings,
+    ) -> Self {
         let members = (0..n).map(|id| Member {
             id: ReplicaId(id),
             address: format!("r{id}:1"),
@@ -45,24 +67,63 @@ impl Cluster {
             request_auth: RequestAuth::Channel,
         });
         let view = Arc::new(view.unwrap());
-        let settings = Arc::new(Settings::default());
-        let replica = |id| {
-            Replica::new(ReplicaConfig {
+        let settings = Arc::new(settings);
+        let configs = (0..n).map(|id| {
+            let config = ReplicaConfig {
                 view: Arc::clone(&view),
                 me: ReplicaId(id),
                 settings: Arc::clone(&settings),
                 start: starts(id),
+                durability,
                 eager_instances: 2,
-            })
-        };
+            };
+            (config.me, config)
+        });
+        let configs: BTreeMap<_, _> = configs.collect();
         Self {
             now: Timestamp(1_000_000),
-            replicas: (0..n).map(|id| (ReplicaId(id), replica(id))).collect(),
+            replicas: configs.iter().map(|(id, config)| (*id, Replica::new(config.clone()))).collect(),
+            configs,
             executed: BTreeMap::new(),
             replies: Vec::new(),
             inbox: VecDeque::new(),
+            logs: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             cut: Vec::new(),
         }
+    }
+
+    /// Ends some replicas, and starts them again from what they have on disk.
+    fn restart(&mut self, ids: &[u16]) {
+        let ids: Vec<ReplicaId> = ids.iter().map(|id| ReplicaId(*id)).collect();
+        self.inbox.retain(|(to, _)| !ids.contains(to));
+        for id in &ids {
+            let snapshot = self.snapshots.get(id).cloned();
+            self.executed.entry(*id).or_default().clear();
+            let mut replica = Replica::restore(self.configs[id].clone(), snapshot);
+            let mut actions = Vec::new();
+            for (position, record) in self.logs.get(id).cloned().unwrap_or_default() {
+                replica.replay(position, record, &mut actions).unwrap();
+                for action in actions.drain(..) {
+                    let Action::Execute(delivery) = action else { panic!("{action:?} while reading") };
+                    let results: Vec<_> = delivery.operations.iter().map(|op| op.payload()).collect();
+                    self.executed.entry(*id).or_default().extend(results.iter().cloned());
+                    let executed = Event::Executed { instance: delivery.instance, results };
+                    replica.handle(self.now, executed, &mut Vec::new());
+                }
+            }
+            replica.resume(self.now, &mut actions);
+            self.replicas.insert(*id, replica);
+            self.perform(*id, actions);
+        }
+        let everybody: Vec<ReplicaId> = self.replicas.keys().copied().collect();
+        for id in &ids {
+            for peer in everybody.iter().filter(|peer| *peer != id) {
+                self.inbox.push_back((*id, Event::Connected(*peer)));
+                self.inbox.push_back((*peer, Event::Connected(*id)));
+            }
+        }
+        self.run();
     }
 
     fn request(&mut self, request: Request) {
@@ -119,7 +180,7 @@ impl Cluster {
         for action in actions {
             match action {
                 Action::Send { .. } if self.cut.contains(&from) => {}
-                Action::Send { to, message } => {
+                Action::Send { to, message, .. } => {
                     let everybody: Vec<ReplicaId> = self.replicas.keys().copied().collect();
                     for id in everybody {
                         let is_meant = match to {
@@ -149,6 +210,19 @@ impl Cluster {
                 Action::Reply { reply, .. } => self.replies.push((from, reply.sequence, reply.outcome)),
                 // A replica that was away sees messages beyond what it keeps.
                 Action::Report(Misbehaviour { reason: Reason::TooFarAhead, .. }) => {}
+                Action::Append { position, record } => {
+                    let bytes = record.to_frame();
+                    self.logs.entry(from).or_default().push((position, Record::decode(bytes).unwrap()));
+                    self.inbox.push_back((from, Event::Durable(position)));
+                }
+                Action::Snapshot(head) => {
+                    let bytes = Bytes::from(head.encode());
+                    let root = digest(Domain::Result, &bytes);
+                    self.snapshots.insert(from, (SnapshotHead::decode(bytes).unwrap(), root));
+                    self.inbox.push_back((from, Event::Snapshotted { instance: head.instance, root }));
+                }
+                Action::Cut(below) => self.logs.entry(from).or_default().retain(|(at, _)| *at >= below),
+                Action::Diverged(instance) => panic!("{from}: state differs at {instance}"),
                 Action::Report(misbehaviour) => panic!("{from}: {misbehaviour:?}"),
             }
         }
@@ -224,4 +298,59 @@ fn a_replica_that_was_away_catches_up_from_its_peers() {
     }
     cluster.pass(3_000);
     assert_eq!(cluster.executed[&ReplicaId(2)], cluster.executed[&ReplicaId(0)]);
+}
+
+#[test]
+fn a_cluster_that_ends_at_once_has_every_operation_when_it_starts_again() {
+    for (mode, n) in [(Mode::Bft, 4), (Mode::Cft, 3), (Mode::Bft, 1)] {
+        let settings = Settings { checkpoint_interval: 50, retained_bytes: 0, ..Settings::default() };
+        let mut cluster = Cluster::durable(mode, n, settings);
+        let session = cluster.open_session();
+        for sequence in 0..120 {
+            cluster.request(operation(session, sequence));
+            cluster.run();
+        }
+        cluster.pass(2_000);
+        assert!(
+            cluster.replicas.values().all(|replica| replica.status().stable_checkpoint == InstanceId(100))
+        );
+        let before = cluster.replicas[&ReplicaId(0)].status();
+        let everybody: Vec<u16> = (0..n).collect();
+        cluster.restart(&everybody);
+        for replica in cluster.replicas.values() {
+            assert_eq!((replica.status().executed, replica.status().chain), (before.executed, before.chain));
+        }
+        cluster.pass(3_000);
+        for sequence in 120..130 {
+            cluster.request(operation(session, sequence));
+            cluster.run();
+        }
+        cluster.pass(3_000);
+        let first = &cluster.executed[&ReplicaId(0)];
+        assert_eq!(first.last().unwrap(), "op 129", "{mode:?} {n}");
+        assert!(cluster.executed.values().all(|log| log == first), "{mode:?} {n}");
+    }
+}
+
+#[test]
+fn a_replica_that_restarts_takes_part_at_once() {
+    let mut cluster = Cluster::durable(Mode::Bft, 4, Settings::default());
+    let session = cluster.open_session();
+    for sequence in 0..40 {
+        cluster.request(operation(session, sequence));
+        cluster.run();
+        if sequence % 7 == 3 {
+            cluster.restart(&[u16::try_from(sequence % 4).unwrap()]);
+        }
+    }
+    cluster.pass(5_000);
+    let first = cluster.replicas[&ReplicaId(0)].status();
+    for replica in cluster.replicas.values() {
+        assert_eq!((replica.status().executed, replica.status().chain), (first.executed, first.chain));
+        assert_eq!(replica.status().state, ReplicaState::Normal);
+    }
+    cluster.cut = vec![ReplicaId(1)];
+    cluster.request(operation(session, 40));
+    cluster.pass(5_000);
+    assert_eq!(cluster.replicas[&ReplicaId(2)].status().executed, first.executed.next());
 }

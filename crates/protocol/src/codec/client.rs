@@ -102,7 +102,12 @@ fn take_bundle(reader: &mut Reader) -> Result<Bundle, DecodeError> {
 fn put_reply(out: &mut Vec<u8>, reply: &Reply) {
     put_u64(out, reply.session.0);
     put_u64(out, reply.sequence.0);
-    match &reply.outcome {
+    put_outcome(out, &reply.outcome);
+}
+
+/// Appends an outcome, in a reply or in the session table.
+pub(crate) fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    match outcome {
         Outcome::Result(result) => {
             out.push(OUTCOME_RESULT);
             put_count(out, result.len());
@@ -122,7 +127,12 @@ fn put_reply(out: &mut Vec<u8>, reply: &Reply) {
 fn take_reply(reader: &mut Reader) -> Result<Reply, DecodeError> {
     let session = SessionId(reader.u64()?);
     let sequence = Sequence(reader.u64()?);
-    let outcome = match reader.u8()? {
+    Ok(Reply { session, sequence, outcome: take_outcome(reader)? })
+}
+
+/// Reads an outcome.
+pub(crate) fn take_outcome(reader: &mut Reader) -> Result<Outcome, DecodeError> {
+    Ok(match reader.u8()? {
         OUTCOME_RESULT => {
             let length = reader.count("result", CLIENT_FRAME_BYTES_MAX, 1)?;
             let start = reader.position();
@@ -132,8 +142,7 @@ fn take_reply(reader: &mut Reader) -> Result<Reply, DecodeError> {
         OUTCOME_RESULT_DIGEST => Outcome::ResultDigest(reader.digest()?),
         OUTCOME_REFUSED => Outcome::Refused(take_refusal(reader)?),
         _ => return Err(DecodeError::NonCanonical("unknown outcome")),
-    };
-    Ok(Reply { session, sequence, outcome })
+    })
 }
 
 /// A wait travels in whole microseconds, like every time.

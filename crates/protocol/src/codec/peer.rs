@@ -14,8 +14,8 @@ use crate::limits::{
     PEER_FRAME_BYTES_MAX,
 };
 use crate::message::{
-    Batch, BatchAnswer, ChainCertificate, ChainSignature, Decided, FetchBatch, FetchBodies, Message, Propose,
-    Status, Stop, Vote,
+    Batch, BatchAnswer, ChainCertificate, ChainSignature, CheckpointCertificate, CheckpointSignature,
+    Decided, FetchBatch, FetchBodies, Message, Propose, Status, Stop, Vote,
 };
 use crate::time::Timestamp;
 
@@ -37,6 +37,8 @@ const FORWARD: u8 = 15;
 const ANNOUNCE: u8 = 16;
 const LACK: u8 = 17;
 const ECHO: u8 = 18;
+const CHECKPOINT_SIGNATURE: u8 = 20;
+const CHECKPOINT_CERTIFICATE: u8 = 21;
 /// No message: a piece of one.
 pub(super) const PIECE: u8 = 19;
 
@@ -72,6 +74,12 @@ impl Wire for Message {
                 out.extend_from_slice(&signature.signature.0);
             }
             Self::ChainCertificate(certificate) => put_certificate(out, certificate),
+            Self::CheckpointSignature(signed) => {
+                put_place(out, signed.view, signed.instance, &signed.chain);
+                out.extend_from_slice(&signed.root.0);
+                out.extend_from_slice(&signed.signature.0);
+            }
+            Self::CheckpointCertificate(certificate) => put_checkpoint(out, certificate),
             Self::Stop(stop) => {
                 put_u64(out, stop.view.0);
                 put_u64(out, stop.regency.0);
@@ -122,6 +130,12 @@ impl Wire for Message {
                 Self::ChainSignature(ChainSignature { view, instance, chain, signature })
             }
             CHAIN_CERTIFICATE => Self::ChainCertificate(take_certificate(&mut reader)?),
+            CHECKPOINT_SIGNATURE => {
+                let (view, instance, chain) = take_place(&mut reader)?;
+                let (root, signature) = (reader.digest()?, reader.signature()?);
+                Self::CheckpointSignature(CheckpointSignature { view, instance, chain, root, signature })
+            }
+            CHECKPOINT_CERTIFICATE => Self::CheckpointCertificate(take_checkpoint(&mut reader)?),
             STOP => Self::Stop(Stop { view: ViewId(reader.u64()?), regency: Regency(reader.u64()?) }),
             STOP_DATA => Self::StopData(take_stop_data(&mut reader)?),
             SYNC => Self::Sync(Arc::new(take_sync(&mut reader)?)),
@@ -149,6 +163,8 @@ fn kind(message: &Message) -> u8 {
         Message::Status(_) => STATUS,
         Message::ChainSignature(_) => CHAIN_SIGNATURE,
         Message::ChainCertificate(_) => CHAIN_CERTIFICATE,
+        Message::CheckpointSignature(_) => CHECKPOINT_SIGNATURE,
+        Message::CheckpointCertificate(_) => CHECKPOINT_CERTIFICATE,
         Message::Stop(_) => STOP,
         Message::StopData(_) => STOP_DATA,
         Message::Sync(_) => SYNC,
@@ -164,14 +180,14 @@ fn put_digests(out: &mut Vec<u8>, digests: &[Digest]) {
     digests.iter().for_each(|digest| out.extend_from_slice(&digest.0));
 }
 
-fn put_batch(out: &mut Vec<u8>, batch: &Batch) {
+pub(super) fn put_batch(out: &mut Vec<u8>, batch: &Batch) {
     put_u64(out, batch.view.0);
     put_u64(out, batch.instance.0);
     put_u64(out, batch.timestamp.0);
     put_digests(out, &batch.requests);
 }
 
-fn take_batch(reader: &mut Reader) -> Result<Arc<Batch>, DecodeError> {
+pub(super) fn take_batch(reader: &mut Reader) -> Result<Arc<Batch>, DecodeError> {
     Ok(Arc::new(Batch {
         view: ViewId(reader.u64()?),
         instance: InstanceId(reader.u64()?),
@@ -180,12 +196,12 @@ fn take_batch(reader: &mut Reader) -> Result<Arc<Batch>, DecodeError> {
     }))
 }
 
-fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
+pub(super) fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
     put_u64(out, vote.regency.0);
     put_place(out, vote.view, vote.instance, &vote.digest);
 }
 
-fn take_vote(reader: &mut Reader) -> Result<Vote, DecodeError> {
+pub(super) fn take_vote(reader: &mut Reader) -> Result<Vote, DecodeError> {
     let regency = Regency(reader.u64()?);
     let (view, instance, digest) = take_place(reader)?;
     Ok(Vote { view, instance, regency, digest })
@@ -226,8 +242,18 @@ fn take_status(reader: &mut Reader) -> Result<Status, DecodeError> {
 
 pub(super) fn put_certificate(out: &mut Vec<u8>, certificate: &ChainCertificate) {
     put_place(out, certificate.view, certificate.instance, &certificate.chain);
-    put_count(out, certificate.signatures.len());
-    for (signer, signature) in &certificate.signatures {
+    put_signers(out, &certificate.signatures);
+}
+
+pub(super) fn put_checkpoint(out: &mut Vec<u8>, certificate: &CheckpointCertificate) {
+    put_place(out, certificate.view, certificate.instance, &certificate.chain);
+    out.extend_from_slice(&certificate.root.0);
+    put_signers(out, &certificate.signatures);
+}
+
+fn put_signers(out: &mut Vec<u8>, signatures: &[(ReplicaId, Signature)]) {
+    put_count(out, signatures.len());
+    for (signer, signature) in signatures {
         out.extend_from_slice(&signer.0.to_le_bytes());
         out.extend_from_slice(&signature.0);
     }
@@ -235,6 +261,16 @@ pub(super) fn put_certificate(out: &mut Vec<u8>, certificate: &ChainCertificate)
 
 pub(super) fn take_certificate(reader: &mut Reader) -> Result<ChainCertificate, DecodeError> {
     let (view, instance, chain) = take_place(reader)?;
+    Ok(ChainCertificate { view, instance, chain, signatures: take_signers(reader)? })
+}
+
+pub(super) fn take_checkpoint(reader: &mut Reader) -> Result<CheckpointCertificate, DecodeError> {
+    let (view, instance, chain) = take_place(reader)?;
+    let root = reader.digest()?;
+    Ok(CheckpointCertificate { view, instance, chain, root, signatures: take_signers(reader)? })
+}
+
+fn take_signers(reader: &mut Reader) -> Result<Vec<(ReplicaId, Signature)>, DecodeError> {
     let count = reader.count("signatures of a certificate", MEMBERS_MAX, 2 + 64)?;
     let mut signatures: Vec<(ReplicaId, Signature)> = Vec::with_capacity(count);
     for _ in 0..count {
@@ -244,5 +280,5 @@ pub(super) fn take_certificate(reader: &mut Reader) -> Result<ChainCertificate, 
         }
         signatures.push((signer, reader.signature()?));
     }
-    Ok(ChainCertificate { view, instance, chain, signatures })
+    Ok(signatures)
 }

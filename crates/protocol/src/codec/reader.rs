@@ -9,14 +9,14 @@ use crate::ids::{Digest, Signature};
 const SHARED_BYTES_MIN: usize = 4096;
 
 /// A frame and how far it has been read.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     frame: Bytes,
     position: usize,
 }
 
 impl Reader {
     /// Checks the frame's length and version; the kind is next.
-    pub(super) fn open(frame: Bytes, bytes_max: usize) -> Result<Self, DecodeError> {
+    pub(crate) fn open(frame: Bytes, bytes_max: usize) -> Result<Self, DecodeError> {
         if frame.len() > bytes_max {
             return Err(DecodeError::OverLimit { what: "frame", value: frame.len(), limit: bytes_max });
         }
@@ -28,7 +28,7 @@ impl Reader {
     }
 
     /// Checks that nothing is left.
-    pub(super) fn close(self) -> Result<(), DecodeError> {
+    pub(crate) fn close(self) -> Result<(), DecodeError> {
         match self.remaining() {
             0 => Ok(()),
             trailing => Err(DecodeError::TrailingBytes(trailing)),
@@ -36,7 +36,7 @@ impl Reader {
     }
 
     /// How many bytes have been read.
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.position
     }
 
@@ -45,7 +45,7 @@ impl Reader {
     }
 
     /// The next `length` bytes.
-    pub(super) fn take(&mut self, length: usize) -> Result<&[u8], DecodeError> {
+    pub(crate) fn take(&mut self, length: usize) -> Result<&[u8], DecodeError> {
         let start = self.position;
         let truncated = DecodeError::Truncated { needed: length, remaining: self.remaining() };
         let end = start.checked_add(length).ok_or(truncated)?;
@@ -55,39 +55,39 @@ impl Reader {
     }
 
     /// The next `N` bytes.
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
     /// One byte.
-    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
     /// Two bytes.
-    pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, DecodeError> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
     /// Eight bytes.
-    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
     /// A digest.
-    pub(super) fn digest(&mut self) -> Result<Digest, DecodeError> {
+    pub(crate) fn digest(&mut self) -> Result<Digest, DecodeError> {
         Ok(Digest(self.array()?))
     }
 
     /// A signature.
-    pub(super) fn signature(&mut self) -> Result<Signature, DecodeError> {
+    pub(crate) fn signature(&mut self) -> Result<Signature, DecodeError> {
         Ok(Signature(self.array()?))
     }
 
     /// A truth value: 0 or 1.
-    pub(super) fn bool(&mut self) -> Result<bool, DecodeError> {
+    pub(crate) fn bool(&mut self) -> Result<bool, DecodeError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -96,7 +96,7 @@ impl Reader {
     }
 
     /// How many items of at least `bytes_each` follow: at most `limit`, and all of them may still be there.
-    pub(super) fn count(
+    pub(crate) fn count(
         &mut self,
         what: &'static str,
         limit: usize,
@@ -114,13 +114,13 @@ impl Reader {
     }
 
     /// A list of digests.
-    pub(super) fn digests(&mut self, what: &'static str, limit: usize) -> Result<Vec<Digest>, DecodeError> {
+    pub(crate) fn digests(&mut self, what: &'static str, limit: usize) -> Result<Vec<Digest>, DecodeError> {
         let count = self.count(what, limit, 32)?;
         (0..count).map(|_| self.digest()).collect()
     }
 
     /// What was read since `start`, to be kept: shared with the frame where it makes up most of it.
-    pub(super) fn since(&self, start: usize) -> Bytes {
+    pub(crate) fn since(&self, start: usize) -> Bytes {
         let piece = self.frame.get(start..self.position).unwrap_or_default();
         if piece.len() >= SHARED_BYTES_MIN && piece.len() >= self.frame.len() / 2 {
             self.frame.slice_ref(piece)

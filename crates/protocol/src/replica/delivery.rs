@@ -10,6 +10,7 @@ use crate::ids::{Digest, InstanceId};
 use crate::leader_change::sync::empty_batch;
 use crate::message::{Batch, Outcome, Refusal, Request, RequestPlace};
 use crate::mutants::{Mutant, is_active};
+use crate::record::{Record, RecordedBatch};
 use crate::sessions::{Delivered, Known};
 use crate::time::Timestamp;
 
@@ -25,7 +26,8 @@ pub(super) struct Executing {
 impl Replica {
     /// Whether so many deliveries wait for the service that ordering has to wait too [EXEC-1].
     pub(super) fn executor_is_full(&self) -> bool {
-        self.executing.len() >= EXECUTING_MAX
+        // [CKPT-1] The state of a checkpoint is that after it, and of nothing later.
+        self.executing.len() >= EXECUTING_MAX || self.checkpoints.is_due()
     }
 
     /// Delivers the decided instances after the prefix, in order, and sees to what a longer prefix brings.
@@ -56,7 +58,7 @@ impl Replica {
         }
     }
 
-    fn deliver(
+    pub(super) fn deliver(
         &mut self,
         batch: Arc<Batch>,
         digest: Digest,
@@ -64,7 +66,21 @@ impl Replica {
         actions: &mut Vec<Action>,
     ) {
         let instance = batch.instance;
+        if self.journal.is_kept() {
+            self.append_batch(
+                RecordedBatch { batch: Arc::clone(&batch), requests: requests.clone() },
+                digest,
+                actions,
+            );
+            self.checkpoints.on_delivered(
+                instance,
+                requests.iter().map(|request| &**request),
+                &self.settings,
+            );
+        }
         let (chain, timestamp) = self.log.push(batch, digest, requests.clone(), &self.settings);
+        self.journal.append(Record::Decided { instance, digest, chain }, Some(instance), actions);
+        self.journal.note_decided(instance);
         let mut operations = Vec::with_capacity(requests.len());
         let mut places = Vec::with_capacity(requests.len());
         for (position, request) in requests.into_iter().enumerate() {
@@ -112,6 +128,7 @@ impl Replica {
             }
         }
         self.executed = (instance, executing.chain);
+        self.take_snapshot(instance, executing.chain, actions);
         self.advance(now, actions);
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Replica, broadcast, report, send};
+use super::{Replica, broadcast_after, report, send, send_after};
 use crate::action::{Action, Reason};
 use crate::ids::{Digest, InstanceId, Regency, ReplicaId, Signature};
 use crate::leader_change::state::{Gathering, Phase};
@@ -10,6 +10,7 @@ use crate::leader_change::stop_data::{SignedStopData, StopData};
 use crate::leader_change::sync::{Outcome, Sync};
 use crate::message::{ChainCertificate, Message, Statement, Status, Stop};
 use crate::mutants::{Mutant, is_active};
+use crate::record::Record;
 use crate::time::Timestamp;
 
 impl Replica {
@@ -17,7 +18,12 @@ impl Replica {
     pub(super) fn stop(&mut self, now: Timestamp, regency: Regency, actions: &mut Vec<Action>) {
         // [RECOVER-2] Who lost its votes counts in `f`, and wants nothing.
         if self.record.may_vote() && self.change.stops.note(self.me, regency) {
-            broadcast(Message::Stop(Stop { view: self.view.id(), regency }), actions);
+            self.journal.append(Record::Stop { view: self.view.id(), regency }, None, actions);
+            broadcast_after(
+                self.journal.gate(),
+                Message::Stop(Stop { view: self.view.id(), regency }),
+                actions,
+            );
             self.consider_stops(now, actions);
         }
     }
@@ -75,8 +81,14 @@ impl Replica {
         self.requests.requeue();
         self.monitor.begin();
         if self.record.may_vote() {
+            self.journal.append(Record::Regency { view: self.view.id(), regency }, None, actions);
             if self.change.stops.note(self.me, regency) {
-                broadcast(Message::Stop(Stop { view: self.view.id(), regency }), actions);
+                self.journal.append(Record::Stop { view: self.view.id(), regency }, None, actions);
+                broadcast_after(
+                    self.journal.gate(),
+                    Message::Stop(Stop { view: self.view.id(), regency }),
+                    actions,
+                );
             }
             self.change.unsigned = Some(self.statement(regency));
             actions.extend(self.change.unsigned.as_ref().map(|data| Action::Sign(data.statement())));
@@ -90,7 +102,7 @@ impl Replica {
     }
 
     /// This replica's votes above its certificate, as they stand when `regency` is installed [STOPDATA-1].
-    fn statement(&self, regency: Regency) -> Arc<StopData> {
+    pub(super) fn statement(&self, regency: Regency) -> Arc<StopData> {
         let claims = self.record.claims(self.chain.certified());
         let base = self.chain.certificate().cloned();
         Arc::new(StopData { view: self.view.id(), regency, base, claims })
@@ -106,13 +118,14 @@ impl Replica {
         if let Some(data) = self.change.unsigned.take_if(|data| data.statement() == *statement) {
             let stated = SignedStopData { sender: self.me, data, signature };
             self.change.stated = Some(stated.clone());
-            broadcast(Message::StopData(stated.clone()), actions);
+            // Regency and votes are durable before anybody builds on them.
+            broadcast_after(self.journal.gate(), Message::StopData(stated.clone()), actions);
             return self.take_stop_data(now, stated, actions);
         }
         let Phase::Syncing(gathering) = &mut self.change.phase else { return };
         if let Some(sync) = gathering.unsigned.take_if(|sync| sync.statement() == *statement) {
             let sync = Arc::new(Sync { signature, ..sync });
-            broadcast(Message::Sync(Arc::clone(&sync)), actions);
+            broadcast_after(self.journal.gate(), Message::Sync(Arc::clone(&sync)), actions);
             // It was selected from this very set.
             if let Some(outcome) = gathering.selected.clone() {
                 self.begin(now, sync, outcome, actions);
@@ -165,7 +178,7 @@ impl Replica {
     /// As the new leader: selects as soon as the statements suffice, and gathers the bound batches [SYNC-1].
     fn gather(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let regency = self.change.regency;
-        if self.leader() != self.me || !self.record.may_vote() {
+        if self.leader() != self.me || !self.record.may_lead() {
             return;
         }
         let Phase::Syncing(gathering) = &mut self.change.phase else { return };
@@ -295,9 +308,9 @@ impl Replica {
     fn vote_again(&mut self, id: InstanceId, digest: Digest, actions: &mut Vec<Action>) {
         match self.log.get(id) {
             Some(decided) if decided.digest == digest => {
-                self.vote_late(id, digest);
+                self.vote_late(id, digest, actions);
                 for vote in self.record.resend(id) {
-                    broadcast(vote, actions);
+                    broadcast_after(self.journal.gate(), vote, actions);
                 }
             }
             Some(_) => report(self.leader(), Reason::ConflictingDecision, actions),
@@ -336,8 +349,8 @@ impl Replica {
         }
         for message in messages {
             match to {
-                Some(peer) => send(peer, message, actions),
-                None => broadcast(message, actions),
+                Some(peer) => send_after(self.journal.gate(), peer, message, actions),
+                None => broadcast_after(self.journal.gate(), message, actions),
             }
         }
     }
@@ -353,7 +366,8 @@ impl Replica {
         let regency = self.change.regency;
         if status.regency < regency {
             let regency = self.change.stops.of(self.me).max(regency);
-            send(peer, Message::Stop(Stop { view: self.view.id(), regency }), actions);
+            let stop = Stop { view: self.view.id(), regency };
+            send_after(self.journal.gate(), peer, Message::Stop(stop), actions);
         }
         if let Some(sync) = self.change.sync()
             && self.links.may_sync(peer, now, self.settings.status_period)

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Replica, broadcast, report, send};
+use super::{Replica, broadcast, report, send, send_after};
 use crate::action::{Action, Reason};
 use crate::chain::has_signers;
 use crate::digest::chain_next;
 use crate::ids::{Digest, InstanceId, Regency, ReplicaId, Signature};
+use crate::journal::Held;
 use crate::limits::DECIDED_PER_STATUS_MAX;
-use crate::message::{ChainCertificate, ChainSignature, Decided, Message, Statement, Status};
+use crate::message::{ChainCertificate, ChainSignature, Decided, Message, Statement, Status, Vote};
 use crate::mutants::{Mutant, is_active};
 use crate::ordering::window::Window;
+use crate::record::Record;
 use crate::time::Timestamp;
 use crate::view::Mode;
 
@@ -26,6 +28,9 @@ impl Replica {
         send(peer, Message::Status(self.own_status(now)), actions);
         self.resend_change(Some(peer), actions);
         self.resend_open(now, Some(peer), actions);
+        if let Some(signed) = self.checkpoints.resend() {
+            send(peer, Message::CheckpointSignature(signed), actions);
+        }
         if let Some(signature) = self.chain.own_uncertified() {
             send(peer, Message::ChainSignature(signature), actions);
         }
@@ -91,11 +96,11 @@ impl Replica {
             if let Some(digest) = self.log.get(instance).map(|decided| decided.digest) {
                 let decided = Decided { view: self.view.id(), instance, digest };
                 send(peer, Message::Decided(decided), actions);
-                self.vote_late(instance, digest);
+                self.vote_late(instance, digest, actions);
             }
             // One DECIDED convinces nobody: the peer may need this very vote for its quorum.
             for vote in self.record.resend(instance) {
-                send(peer, vote, actions);
+                send_after(self.journal.gate(), peer, vote, actions);
             }
             instance = instance.next();
         }
@@ -103,7 +108,7 @@ impl Replica {
 
     /// Votes for what was decided here before this replica's own vote was needed. Others may need it, when one
     /// that voted then has gone since; for what is decided, a vote is always safe [LINK-2].
-    pub(super) fn vote_late(&mut self, instance: InstanceId, digest: Digest) {
+    pub(super) fn vote_late(&mut self, instance: InstanceId, digest: Digest, actions: &mut Vec<Action>) {
         if is_active(Mutant::ExecutedNotRevoted) && self.change.regency > Regency(0) {
             return;
         }
@@ -111,8 +116,14 @@ impl Replica {
         let is_in_span = instance <= self.chain.certified().plus(self.settings.span);
         match self.view.mode() {
             Mode::Bft if is_in_span => {
-                self.record.write(instance, self.change.regency, digest);
-                self.record.confirm(instance, self.change.regency, digest);
+                let regency = self.change.regency;
+                if let Some(write) = self.record.write(instance, regency, digest) {
+                    self.record_vote(&write, actions);
+                }
+                if self.record.confirm(instance, regency, digest) {
+                    let vote = Vote { view: self.view.id(), instance, regency, digest };
+                    self.journal.append(Record::Confirm(vote), Some(instance), actions);
+                }
             }
             // In crash-only mode one DECIDED is enough.
             Mode::Bft | Mode::Cft => {}
@@ -154,6 +165,9 @@ impl Replica {
                 self.announce_again(now, actions);
                 self.yield_to_lacks(now, actions);
                 self.resend_open(now, None, actions);
+                if let Some(signed) = self.checkpoints.resend() {
+                    broadcast(Message::CheckpointSignature(signed), actions);
+                }
                 if let Some(signature) = self.chain.own_uncertified() {
                     broadcast(Message::ChainSignature(signature), actions);
                 }
@@ -206,6 +220,22 @@ impl Replica {
     }
 
     pub(super) fn on_signed(
+        &mut self,
+        now: Timestamp,
+        instance: InstanceId,
+        chain: Digest,
+        signature: Signature,
+        actions: &mut Vec<Action>,
+    ) {
+        // [VOTE-1] All batches up to it must be durable here first.
+        let held = Held::Chain(instance, chain, signature);
+        if is_active(Mutant::ChainBeforeBatches) || self.journal.hold(held).is_some() {
+            self.on_chain_signed(now, instance, chain, signature, actions);
+        }
+    }
+
+    /// Sends and counts this replica's signature over the chain.
+    pub(super) fn on_chain_signed(
         &mut self,
         now: Timestamp,
         instance: InstanceId,
@@ -275,6 +305,9 @@ impl Replica {
     }
 
     pub(super) fn on_certified(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if let Some(certificate) = self.chain.certificate().cloned() {
+            self.journal.append(Record::Certificate(certificate), None, actions);
+        }
         self.chain_due = None;
         self.close_votes();
         self.widen(now, actions);
@@ -282,7 +315,7 @@ impl Replica {
     }
 
     /// [VOTE-1] Votes go only when a certificate covers them and their batches are here.
-    fn close_votes(&mut self) {
+    pub(super) fn close_votes(&mut self) {
         self.record.close(self.chain.certified().min(self.log.prefix()));
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Replica, broadcast, report, send};
+use super::{Replica, broadcast_after, report, send, send_after};
 use crate::action::{Action, Reason};
-use crate::ids::{Digest, InstanceId, Regency, ReplicaId};
+use crate::ids::{Digest, InstanceId, LogPosition, Regency, ReplicaId};
+use crate::journal::Held;
 use crate::leader_change::sync::empty_batch;
 use crate::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_MAX};
 use crate::message::{
@@ -149,14 +150,12 @@ impl Replica {
                     }
                     let epoch = self.voting_epoch();
                     let Some(message) = self.record.write(id, epoch, digest) else { return };
-                    broadcast(message, actions);
-                    self.window.open(id, now).writes.add(self.me, epoch, digest, self.change.regency);
+                    self.cast(now, message, Held::Write(id, epoch, digest), actions);
                 }
                 Step::Accept(digest) => {
                     let epoch = self.voting_epoch();
                     let Some(message) = self.record.accept(id, epoch, digest) else { return };
-                    broadcast(message, actions);
-                    self.window.open(id, now).accepts.add(self.me, epoch, digest, self.change.regency);
+                    self.cast(now, message, Held::Accept(id, epoch, digest), actions);
                 }
                 Step::Decide(digest) => {
                     self.window.open(id, now).decided = Some(digest);
@@ -448,14 +447,16 @@ impl Replica {
             {
                 let batch = Arc::clone(candidate.batch());
                 let regency = self.change.regency;
-                messages.push(Message::Propose(Propose { regency, batch, inline: Vec::new() }));
+                let propose = Message::Propose(Propose { regency, batch, inline: Vec::new() });
+                messages.push((LogPosition(0), propose));
             }
-            messages.extend(self.record.resend(id));
+            let gate = self.journal.gate();
+            messages.extend(self.record.resend(id).map(|vote| (gate, vote)));
         }
-        for message in messages {
+        for (after, message) in messages {
             match to {
-                Some(peer) => send(peer, message, actions),
-                None => broadcast(message, actions),
+                Some(peer) => send_after(after, peer, message, actions),
+                None => broadcast_after(after, message, actions),
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::view::RequestAuth;
 impl Replica {
     /// Proposes what has gathered, if this replica leads and the window has room [PROPOSE-1].
     pub(super) fn propose(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.leader() != self.me || !self.record.may_vote() || !self.change.is_live() {
+        if self.leader() != self.me || !self.record.may_lead() || !self.change.is_live() {
             return;
         }
         while self.requests.has_unproposed() && !self.executor_is_full() {

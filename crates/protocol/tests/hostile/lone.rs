@@ -12,6 +12,7 @@ use regency_protocol::limits::Settings;
 use regency_protocol::message::{
     Batch, Body, BundleProof, Message, Outcome, Propose, Refusal, Request, Vote,
 };
+use regency_protocol::record::Durability;
 use regency_protocol::replica::{Replica, ReplicaConfig, ReplicaStatus, Start};
 use regency_protocol::time::Timestamp;
 use regency_protocol::view::{Clients, Member, Mode, RequestAuth, View, ViewParts};
@@ -50,6 +51,7 @@ impl Lone {
             me: ReplicaId(me),
             settings: Arc::new(settings),
             start: Start::Fresh,
+            durability: Durability::None,
             eager_instances: 2,
         });
         Self { me, now: Timestamp(1_000_000_000), replica, actions: Vec::new() }
@@ -76,7 +78,13 @@ impl Lone {
                             Event::Signed { statement: *statement, signature: Signature([0; 64]) },
                         );
                     }
-                    Action::Send { .. } | Action::Reply { .. } | Action::Report(_) => {}
+                    Action::Send { .. }
+                    | Action::Append { .. }
+                    | Action::Cut(_)
+                    | Action::Snapshot(_)
+                    | Action::Diverged(_)
+                    | Action::Reply { .. }
+                    | Action::Report(_) => {}
                 }
                 done.push(action);
             }
@@ -184,7 +192,7 @@ pub(crate) fn operation(client: ClientId, session: SessionId, sequence: u64, pay
 pub(crate) fn sent(actions: &[Action]) -> Vec<&Message> {
     let sent = actions.iter().map(|action| match action {
         Action::Send { message, .. } => Some(message),
-        Action::Sign(_) | Action::Execute(_) | Action::Reply { .. } | Action::Report(_) => None,
+        _ => None,
     });
     sent.flatten().collect()
 }
@@ -204,7 +212,7 @@ pub(crate) fn bodies(actions: &[Action]) -> Vec<Body> {
 pub(crate) fn reasons(actions: &[Action]) -> Vec<Reason> {
     let reason = |action: &Action| match action {
         Action::Report(Misbehaviour { reason, .. }) => Some(*reason),
-        Action::Send { .. } | Action::Sign(_) | Action::Execute(_) | Action::Reply { .. } => None,
+        _ => None,
     };
     actions.iter().filter_map(reason).collect()
 }
@@ -212,6 +220,6 @@ pub(crate) fn reasons(actions: &[Action]) -> Vec<Reason> {
 pub(crate) fn is_busy(actions: &[Action]) -> bool {
     actions.iter().any(|action| match action {
         Action::Reply { reply, .. } => matches!(reply.outcome, Outcome::Refused(Refusal::Busy { .. })),
-        Action::Send { .. } | Action::Sign(_) | Action::Execute(_) | Action::Report(_) => false,
+        _ => false,
     })
 }

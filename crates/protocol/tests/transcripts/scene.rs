@@ -19,6 +19,7 @@ use regency_protocol::message::{
     Batch, BatchAnswer, Body, BundleProof, Decided, Message, Outcome, Propose, Reply, Request, Statement,
     Status, Vote,
 };
+use regency_protocol::record::{Durability, Record};
 use regency_protocol::replica::{Replica, ReplicaConfig, Start};
 use regency_protocol::time::Timestamp;
 use regency_protocol::view::{Clients, Member, Mode, RequestAuth, View, ViewParts};
@@ -41,6 +42,7 @@ pub(crate) struct Setting {
     pub(crate) me: u16,
     pub(crate) auth: RequestAuth,
     pub(crate) start: Start,
+    pub(crate) durability: Durability,
     pub(crate) settings: Settings,
 }
 
@@ -53,6 +55,7 @@ impl Default for Setting {
             me: 1,
             auth: RequestAuth::Channel,
             start: Start::Fresh,
+            durability: Durability::None,
             settings: Settings { window: 2, span: 20, chain_interval: 16, ..Settings::default() },
         }
     }
@@ -73,7 +76,7 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new(setting: Setting) -> Self {
-        let Setting { mode, n, me, auth, start, settings } = setting;
+        let Setting { mode, n, me, auth, start, durability, settings } = setting;
         let members = (0..n).map(|id| Member {
             id: ReplicaId(id),
             address: format!("replica-{id}:7000"),
@@ -93,6 +96,7 @@ impl Scene {
             me: ReplicaId(me),
             settings: Arc::new(settings),
             start,
+            durability,
             eager_instances: 2,
         };
         let replica = Replica::new(config);
@@ -156,8 +160,17 @@ impl Scene {
         for action in &self.actions[first..] {
             match action {
                 Action::Sign(statement) => self.unsigned.push(*statement),
-                Action::Send { to: Recipients::All, message } if !is_tick => self.told.push(message.clone()),
-                Action::Send { .. } | Action::Execute(_) | Action::Reply { .. } | Action::Report(_) => {}
+                Action::Send { to: Recipients::All, message, .. } if !is_tick => {
+                    self.told.push(message.clone())
+                }
+                Action::Send { .. }
+                | Action::Append { .. }
+                | Action::Cut(_)
+                | Action::Snapshot(_)
+                | Action::Diverged(_)
+                | Action::Execute(_)
+                | Action::Reply { .. }
+                | Action::Report(_) => {}
             }
         }
     }
@@ -286,10 +299,18 @@ impl Scene {
 
     fn line(&self, action: &Action) -> String {
         match action {
-            Action::Send { to: Recipients::All, message } => format!("to all: {}", self.message(message)),
-            Action::Send { to: Recipients::One(to), message } => {
-                format!("to {to}: {}", self.message(message))
+            Action::Send { to, message, after } => {
+                let to = match to {
+                    Recipients::All => String::from("all"),
+                    Recipients::One(to) => to.to_string(),
+                };
+                let gate = if after.0 > 0 { format!(" after record {after}") } else { String::new() };
+                format!("to {to}: {}{gate}", self.message(message))
             }
+            Action::Append { position, record } => format!("record {position}: {}", self.record(record)),
+            Action::Cut(below) => format!("cut below record {below}"),
+            Action::Snapshot(head) => format!("snapshot at {}", head.instance),
+            Action::Diverged(instance) => format!("state differs at {instance}"),
             Action::Sign(statement) => change::statement_line(statement),
             Action::Execute(Delivery { instance, operations, .. }) => {
                 let mut line = format!("execute {instance}:");
@@ -314,6 +335,23 @@ impl Scene {
                 };
                 format!("report {by}: {}", report.reason.label())
             }
+        }
+    }
+
+    fn record(&self, record: &Record) -> String {
+        let vote = |vote: &Vote| format!("{} {}", vote.instance, self.name(&vote.digest));
+        match record {
+            Record::Stop { regency, .. } => format!("STOP {regency}"),
+            Record::Regency { regency, .. } => format!("regency {regency}"),
+            Record::Batch(recorded) => {
+                format!("batch {} {}", recorded.batch.instance, self.name(&recorded.batch.digest()))
+            }
+            Record::Write(write) => format!("WRITE {}", vote(write)),
+            Record::Lock(lock) => format!("lock {}", vote(lock)),
+            Record::Confirm(accept) => format!("ACCEPT {}", vote(accept)),
+            Record::Decided { instance, digest, .. } => format!("decided {instance} {}", self.name(digest)),
+            Record::Certificate(certificate) => format!("chain certificate {}", certificate.instance),
+            Record::Checkpoint(certificate) => format!("checkpoint {}", certificate.instance),
         }
     }
 
@@ -348,6 +386,8 @@ impl Scene {
             Message::Status(status) => format!("STATUS {}{}", status.decided, epoch(status.regency)),
             Message::ChainSignature(signature) => format!("chain signature {}", signature.instance),
             Message::ChainCertificate(certificate) => format!("chain certificate {}", certificate.instance),
+            Message::CheckpointSignature(signed) => format!("checkpoint signature {}", signed.instance),
+            Message::CheckpointCertificate(certificate) => format!("checkpoint {}", certificate.instance),
             Message::Stop(stop) => format!("STOP {}", stop.regency),
             Message::StopData(stated) => {
                 let claims = self.claims(&stated.data);

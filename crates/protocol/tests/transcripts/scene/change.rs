@@ -130,7 +130,7 @@ impl Scene {
     }
 
     fn is_repetition(&mut self, action: &Action) -> bool {
-        let Action::Send { to: Recipients::All, message } = action else { return false };
+        let Action::Send { to: Recipients::All, message, .. } = action else { return false };
         let is_known = matches!(message, Message::Status(_)) || self.told.contains(message);
         if !is_known {
             self.told.push(message.clone());
@@ -276,6 +276,7 @@ impl Scene {
 pub(super) fn statement_line(statement: &Statement) -> String {
     match statement {
         Statement::Chain { instance, .. } => format!("sign chain {instance}"),
+        Statement::Checkpoint { instance, .. } => format!("sign checkpoint {instance}"),
         Statement::StopData { regency, .. } => format!("sign STOPDATA {regency}"),
         Statement::Sync { regency, .. } => format!("sign SYNC {regency}"),
         Statement::Bundle { .. } => String::from("sign bundle"),

@@ -1,0 +1,196 @@
+//! Checkpoints: when they are due, who signed which state, and which one is stable [CKPT-1, CKPT-2].
+
+use std::collections::BTreeMap;
+
+use crate::ids::{Digest, InstanceId, ReplicaId, Signature, ViewId};
+use crate::limits::Settings;
+use crate::message::{CheckpointCertificate, CheckpointSignature, Request};
+use crate::mutants::{Mutant, is_active};
+use crate::view::View;
+
+/// Checkpoints above the stable one for which signatures are kept: the lowest give way.
+const OPEN_MAX: usize = 4;
+/// How often an own signature is sent again while it is not stable: more would keep an idle cluster awake for ever.
+const RESENDS_MAX: u32 = 50;
+
+/// What is signed: the chain and the root of the state after an instance.
+type State = (Digest, Digest);
+
+/// The checkpoints above the stable one, and that.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    view: ViewId,
+    /// Instances, and canonical bytes of their requests, delivered since the last one that was due.
+    instances: u64,
+    bytes: usize,
+    /// The one that is delivered, but not executed: nothing is delivered after it until it is.
+    due: Option<InstanceId>,
+    /// The one whose snapshot is being written, with the chain there.
+    pending: Option<(InstanceId, Digest)>,
+    /// This replica's newest snapshot that is on disk.
+    own: Option<(InstanceId, State)>,
+    /// This replica's newest signature, and how often it may yet be sent again.
+    signed: Option<(CheckpointSignature, u32)>,
+    signatures: BTreeMap<InstanceId, BTreeMap<ReplicaId, (State, Signature)>>,
+    stable: Option<CheckpointCertificate>,
+}
+
+impl Checkpoints {
+    pub(crate) fn new(view: ViewId) -> Self {
+        Self {
+            view,
+            instances: 0,
+            bytes: 0,
+            due: None,
+            pending: None,
+            own: None,
+            signed: None,
+            signatures: BTreeMap::new(),
+            stable: None,
+        }
+    }
+
+    /// Counts a delivered batch: whether one is due follows from the order alone, so it is equal everywhere.
+    pub(crate) fn on_delivered<'a>(
+        &mut self,
+        instance: InstanceId,
+        requests: impl Iterator<Item = &'a Request>,
+        settings: &Settings,
+    ) {
+        let bytes = requests.fold(0_usize, |sum, request| sum.saturating_add(request.encoded().len()));
+        self.instances = self.instances.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.instances >= settings.checkpoint_interval || self.bytes >= settings.checkpoint_bytes {
+            (self.instances, self.bytes) = (0, 0);
+            self.due = Some(instance);
+        }
+    }
+
+    /// Whether a checkpoint's instance is delivered and not executed.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due.is_some()
+    }
+
+    /// `instance` is executed: whether a snapshot is to be taken of the state after it.
+    pub(crate) fn on_executed(&mut self, instance: InstanceId, chain: Digest, is_wanted: bool) -> bool {
+        if self.due != Some(instance) {
+            return false;
+        }
+        self.due = None;
+        // One that is still being written is not held up: others sign this one, and the next comes.
+        if self.pending.is_some() || !is_wanted {
+            return false;
+        }
+        self.pending = Some((instance, chain));
+        true
+    }
+
+    /// The snapshot of `instance` is on disk; returns the chain to be signed with it.
+    pub(crate) fn on_written(&mut self, instance: InstanceId, root: Digest) -> Option<Digest> {
+        let (_, chain) = self.pending.take_if(|(pending, _)| *pending == instance)?;
+        self.own = Some((instance, (chain, root)));
+        Some(chain)
+    }
+
+    /// A snapshot that was found on disk at the start.
+    pub(crate) fn restore(&mut self, instance: InstanceId, chain: Digest, root: Digest) {
+        self.own = Some((instance, (chain, root)));
+    }
+
+    /// This replica's newest snapshot.
+    pub(crate) fn own(&self) -> InstanceId {
+        self.own.map_or(InstanceId(0), |(instance, _)| instance)
+    }
+
+    /// Notes this replica's own signature; returns the message to send.
+    pub(crate) fn signed(
+        &mut self,
+        instance: InstanceId,
+        (chain, root): State,
+        signature: Signature,
+    ) -> CheckpointSignature {
+        let own = CheckpointSignature { view: self.view, instance, chain, root, signature };
+        self.signed = Some((own, RESENDS_MAX));
+        own
+    }
+
+    /// This replica's newest signature, if it is not stable and may be sent again [LINK-1].
+    pub(crate) fn resend(&mut self) -> Option<CheckpointSignature> {
+        let stable = self.stable();
+        let (own, left) = self.signed.as_mut().filter(|(own, left)| own.instance > stable && *left > 0)?;
+        *left = left.saturating_sub(1);
+        Some(*own)
+    }
+
+    /// Whether a signature is to be sent again.
+    pub(crate) fn is_open(&self) -> bool {
+        self.signed.is_some_and(|(own, left)| own.instance > self.stable() && left > 0)
+    }
+
+    /// The instance of the stable checkpoint, 0 if there is none.
+    pub(crate) fn stable(&self) -> InstanceId {
+        self.stable.as_ref().map_or(InstanceId(0), |certificate| certificate.instance)
+    }
+
+    /// The stable checkpoint.
+    pub(crate) fn certificate(&self) -> Option<&CheckpointCertificate> {
+        self.stable.as_ref()
+    }
+
+    /// Counts a verified signature of a member; true if it made a checkpoint stable.
+    pub(crate) fn add(&mut self, from: ReplicaId, signed: &CheckpointSignature, view: &View) -> bool {
+        if signed.instance <= self.stable() {
+            return false;
+        }
+        let state = (signed.chain, signed.root);
+        let signers = self.signatures.entry(signed.instance).or_default();
+        signers.entry(from).or_insert((state, signed.signature));
+        let threshold = if is_active(Mutant::StableWithWeak) { view.weak() } else { view.quorum() };
+        let equal = signers.iter().filter(|(_, (other, _))| *other == state);
+        let signatures: Vec<(ReplicaId, Signature)> =
+            equal.map(|(signer, (_, signature))| (*signer, *signature)).take(threshold).collect();
+        if signatures.len() >= threshold {
+            return self.install(CheckpointCertificate {
+                view: self.view,
+                instance: signed.instance,
+                chain: signed.chain,
+                root: signed.root,
+                signatures,
+            });
+        }
+        while self.signatures.len() > OPEN_MAX {
+            self.signatures.pop_first();
+        }
+        false
+    }
+
+    /// Takes a certificate whose signatures are verified and whose signers are enough; true if it is new.
+    pub(crate) fn install(&mut self, certificate: CheckpointCertificate) -> bool {
+        if certificate.instance <= self.stable() {
+            return false;
+        }
+        self.signatures = self.signatures.split_off(&certificate.instance.next());
+        self.stable = Some(certificate);
+        true
+    }
+
+    /// Whether this replica's state differs from a stable one: then it must not serve [CKPT-2].
+    pub(crate) fn differs(&self) -> bool {
+        let (Some(stable), Some((instance, state))) = (&self.stable, self.own) else { return false };
+        stable.instance == instance && state != (stable.chain, stable.root)
+    }
+
+    /// How many signatures are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.signatures.values().map(BTreeMap::len).sum()
+    }
+}
+
+/// Whether a certificate has a quorum of signers, all of them members, each once [CKPT-2].
+pub(crate) fn has_quorum(certificate: &CheckpointCertificate, view: &View) -> bool {
+    let signers = &certificate.signatures;
+    let needed = if is_active(Mutant::StableWithWeak) { view.weak() } else { view.quorum() };
+    signers.len() >= needed
+        && signers.iter().all(|(signer, _)| view.member(*signer).is_some())
+        && signers.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if a < b))
+}
