@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 use regency_protocol::ids::ReplicaId;
+use regency_protocol::record::Durability;
 use regency_protocol::replica::{Replica as Core, ReplicaConfig as CoreConfig, Start};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tracing::{info, warn};
@@ -243,6 +244,7 @@ impl ReplicaBuilder {
                 me: config.id,
                 settings: cluster.settings().clone(),
                 start: start_of(life, &config),
+                durability: Durability::None,
                 eager_instances: EAGER_INSTANCES,
             }),
             view,

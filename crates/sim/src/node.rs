@@ -5,6 +5,7 @@ use std::sync::Arc;
 use regency_protocol::action::Action;
 use regency_protocol::event::Event;
 use regency_protocol::ids::ReplicaId;
+use regency_protocol::record::Durability;
 use regency_protocol::replica::{Replica, ReplicaConfig, ReplicaStatus, Start};
 use regency_protocol::time::Timestamp;
 
@@ -175,6 +176,7 @@ pub(crate) fn core(plan: &Plan, me: ReplicaId, start: Start) -> Replica {
         me,
         settings: Arc::clone(&plan.settings),
         start,
+        durability: Durability::None,
         eager_instances: plan.eager_instances,
     })
 }

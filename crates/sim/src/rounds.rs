@@ -79,7 +79,11 @@ impl Rounds {
             Message::Accept(vote) => (2, vote.regency),
             Message::StopData(stated) => (3, stated.data.regency),
             Message::Sync(sync) => (4, sync.regency),
-            Message::Decided(_) | Message::ChainSignature(_) | Message::ChainCertificate(_) => {
+            Message::Decided(_)
+            | Message::ChainSignature(_)
+            | Message::CheckpointSignature(_)
+            | Message::CheckpointCertificate(_)
+            | Message::ChainCertificate(_) => {
                 let is_lost = self.coin(KINDS, Regency(0), from, to) < self.without_help;
                 return is_lost.then(|| number(KINDS, Regency(0), from, to));
             }

@@ -100,6 +100,8 @@ settings! {
     client_pending_bytes_max = "client_pending_bytes_max", "Bytes of requests of one client key that wait to be ordered.";
     session_idle = "session_idle_ms", "A session unused for this long may be closed, in milliseconds.";
     open_horizon = "open_horizon_ms", "How far ahead the opening of a session may be valid, in milliseconds.";
+    checkpoint_interval = "checkpoint_interval", "A checkpoint is made after this many instances.";
+    checkpoint_bytes = "checkpoint_bytes", "Or after this many bytes of ordered requests.";
     retained_instances = "retained_instances", "Decided instances kept for replicas that fell behind; at least span + 2 * window.";
     retained_bytes = "retained_bytes", "Bytes of decided batches kept beyond retained_instances.";
     fetch_delay = "fetch_delay_ms", "How long a missing request is waited for before it is fetched, in milliseconds.";

@@ -307,7 +307,7 @@ impl EventLoop {
 
     fn carry_out_one(&mut self, action: Action) {
         match action {
-            Action::Send { to, message } => {
+            Action::Send { to, message, .. } => {
                 match &message {
                     Message::Propose(propose) => self.enter_phase(propose.batch.instance, Phase::Propose),
                     Message::Write(vote) => self.enter_phase(vote.instance, Phase::Write),
@@ -334,6 +334,8 @@ impl EventLoop {
                 self.handle(Event::Executed { instance: delivery.instance, results });
             }
             Action::Sign(statement) => self.to_sign.push(statement),
+            // With durability `none` there are none of these.
+            Action::Append { .. } | Action::Cut(_) | Action::Snapshot(_) | Action::Diverged(_) => {}
             Action::Report(Misbehaviour { by, reason }) => {
                 self.metrics.count_reason(reason);
                 if let Some(left_out) = self.quieter.admits(reason.label(), Instant::now()) {

@@ -8,8 +8,8 @@ use regency_protocol::codec::Wire;
 use regency_protocol::ids::{ClientId, Digest, InstanceId, Regency, ReplicaId, Signature, ViewId};
 use regency_protocol::limits::FETCH_ANSWERS_PER_PERIOD_MAX;
 use regency_protocol::message::{
-    Batch, Body, ChainCertificate, ChainSignature, FetchBodies, Message, Outcome, Propose, Refusal, Reply,
-    Request, Statement, Stop, Vote,
+    Batch, Body, ChainCertificate, ChainSignature, CheckpointSignature, FetchBodies, Message, Outcome,
+    Propose, Refusal, Reply, Request, Statement, Stop, Vote,
 };
 use regency_protocol::time::Timestamp;
 
@@ -219,6 +219,27 @@ impl Distortion {
             Message::Stop(stop) => {
                 let regency = Regency(self.other_number(stop.regency.0));
                 Message::Stop(Stop { regency, ..*stop })
+            }
+            Message::CheckpointSignature(signed) => {
+                let mut signed = *signed;
+                match self.stream.below(3) {
+                    0 => signed.instance = InstanceId(self.other_number(signed.instance.0)),
+                    1 => signed.chain = self.digest(),
+                    _ => signed.root = self.digest(),
+                }
+                let CheckpointSignature { view, instance, chain, root, .. } = signed;
+                let statement = Statement::Checkpoint { view, instance, chain, root };
+                signed.signature = keyring.sign(Signer::Replica(me), &statement);
+                Message::CheckpointSignature(signed)
+            }
+            Message::CheckpointCertificate(certificate) => {
+                let mut certificate = certificate.clone();
+                if self.stream.percent(50) {
+                    certificate.root = self.digest();
+                } else {
+                    certificate.signatures.pop();
+                }
+                Message::CheckpointCertificate(certificate)
             }
             Message::StopData(_)
             | Message::Sync(_)

@@ -38,6 +38,8 @@ impl Memory {
             | Message::Bodies(_)
             | Message::Status(_)
             | Message::ChainSignature(_)
+            | Message::CheckpointSignature(_)
+            | Message::CheckpointCertificate(_)
             | Message::Stop(_)
             | Message::Sync(_)
             | Message::Forward(_)

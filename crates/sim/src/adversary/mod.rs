@@ -247,7 +247,7 @@ impl Adversary {
             };
             let Some(me) = puppets.get(index).map(Puppet::id) else { return };
             match action {
-                Action::Send { to, message } => {
+                Action::Send { to, message, .. } => {
                     let friends = match to {
                         Recipients::One(to) => vec![to],
                         Recipients::All => puppets[index].friends(),
@@ -282,7 +282,14 @@ impl Adversary {
                     let frame = ReplicaMessage::Replies { view, replies }.to_frame();
                     deeds.push(Deed::Send { from: me, to: Place::Client(number), frame });
                 }
-                Action::Sign(_) | Action::Execute(_) | Action::Report(_) => {}
+                // Liars keep no log: they never mean to come back as they were.
+                Action::Sign(_)
+                | Action::Append { .. }
+                | Action::Cut(_)
+                | Action::Snapshot(_)
+                | Action::Diverged(_)
+                | Action::Execute(_)
+                | Action::Report(_) => {}
             }
         }
     }

@@ -79,6 +79,8 @@ impl Noise {
             | Message::FetchBodies(_)
             | Message::Bodies(_)
             | Message::ChainSignature(_)
+            | Message::CheckpointSignature(_)
+            | Message::CheckpointCertificate(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)
             | Message::StopData(_)

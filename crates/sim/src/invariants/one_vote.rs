@@ -44,6 +44,8 @@ impl OneVote {
             | Message::Bodies(_)
             | Message::Status(_)
             | Message::ChainSignature(_)
+            | Message::CheckpointSignature(_)
+            | Message::CheckpointCertificate(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)
             | Message::StopData(_)

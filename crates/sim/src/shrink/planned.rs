@@ -36,7 +36,7 @@ settings! {
     window, span, chain_interval, chain_period, status_period, max_clock_skew, batch_requests_max,
     batch_bytes_max, request_bytes_max, result_bytes_max, session_window, session_result_bytes_max, sessions_max,
     client_sessions_max, pending_requests_max, client_pending_bytes_max, session_idle, open_horizon,
-    retained_instances, retained_bytes, fetch_delay, request_timeout_min, request_timeout_max, proposal_delay_min,
+    checkpoint_interval, checkpoint_bytes, retained_instances, retained_bytes, fetch_delay, request_timeout_min, request_timeout_max, proposal_delay_min,
     standing_period,
 }
 

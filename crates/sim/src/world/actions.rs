@@ -25,8 +25,10 @@ impl World<'_> {
                 self.say(format_args!("    {replica}: {action:?}"));
             }
             match action {
-                Action::Send { to, message } => self.on_send(replica, to, &message)?,
+                Action::Send { to, message, .. } => self.on_send(replica, to, &message)?,
                 Action::Sign(statement) => self.on_sign(replica, statement),
+                // With durability `none` there are none of these.
+                Action::Append { .. } | Action::Cut(_) | Action::Snapshot(_) | Action::Diverged(_) => {}
                 Action::Execute(delivery) => self.on_execute(replica, &delivery)?,
                 Action::Reply { client, reply } => {
                     self.note_reply(&reply);
@@ -143,6 +145,8 @@ impl World<'_> {
             | Message::Bodies(_)
             | Message::Status(_)
             | Message::ChainSignature(_)
+            | Message::CheckpointSignature(_)
+            | Message::CheckpointCertificate(_)
             | Message::Stop(_)
             | Message::StopData(_)
             | Message::Sync(_)

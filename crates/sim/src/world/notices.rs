@@ -52,6 +52,8 @@ impl Occasion {
                 | Message::Bodies(_)
                 | Message::Status(_)
                 | Message::ChainSignature(_)
+                | Message::CheckpointSignature(_)
+                | Message::CheckpointCertificate(_)
                 | Message::ChainCertificate(_)
                 | Message::StopData(_)
                 | Message::Forward(_)
@@ -65,6 +67,8 @@ impl Occasion {
             | Event::Disconnected(_)
             | Event::Executed { .. }
             | Event::Signed { .. }
+            | Event::Durable(_)
+            | Event::Snapshotted { .. }
             | Event::InputDrained => Self::Other,
         }
     }
@@ -249,6 +253,8 @@ impl Notices {
             | Message::Bodies(_)
             | Message::Status(_)
             | Message::ChainSignature(_)
+            | Message::CheckpointSignature(_)
+            | Message::CheckpointCertificate(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)
             | Message::Echo(_) => {}

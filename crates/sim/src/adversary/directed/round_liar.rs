@@ -114,7 +114,7 @@ impl RoundLiar {
 
     fn take(&mut self, now: Moment, events: Vec<Event>, keyring: &Keyring, deeds: &mut Vec<Deed>) {
         for action in self.puppet.take(now, events, keyring) {
-            let Action::Send { to, message } = action else { continue };
+            let Action::Send { to, message, .. } = action else { continue };
             self.remember(&message);
             self.fall_silent(now, &message);
             let to = match to {

@@ -36,6 +36,8 @@ impl StopStorm {
             | Message::FetchBodies(_)
             | Message::Bodies(_)
             | Message::ChainSignature(_)
+            | Message::CheckpointSignature(_)
+            | Message::CheckpointCertificate(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)
             | Message::Forward(_)
