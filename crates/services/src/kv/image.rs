@@ -18,39 +18,40 @@ use regency::protocol::time::Timestamp;
 use regency::{RestoreError, Snapshot};
 
 use super::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use super::map::{Entry, Map};
+use super::map::Map;
+use super::record::{self, HEADER_BYTES, Record};
 use super::store::{NextVersion, Store};
-use super::version::Version;
+use super::tree::Tree;
 
 const MAGIC: [u8; 4] = *b"RGKV";
 const FORMAT: u16 = 1;
 /// Bytes that are read from a source, or written to a sink, at once.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// A store that no longer changes.
+/// A store that no longer changes. Shares its records with the store that goes on.
 pub(super) struct StoreSnapshot {
-    pub(super) store: Store,
+    entries: Tree,
+    now: Timestamp,
+    next: NextVersion,
+}
+
+impl StoreSnapshot {
+    pub(super) fn of(store: &Store) -> Self {
+        Self { entries: store.map.entries(), now: store.now, next: store.next }
+    }
 }
 
 impl Snapshot for StoreSnapshot {
     fn write(self: Box<Self>, sink: &mut dyn Write) -> io::Result<()> {
-        let Store { map, now, next } = self.store;
+        let Self { entries, now, next } = *self;
         let mut sink = BufWriter::with_capacity(BUFFER_BYTES, sink);
         sink.write_all(&MAGIC)?;
         sink.write_all(&FORMAT.to_le_bytes())?;
         sink.write_all(&now.0.to_le_bytes())?;
         sink.write_all(&next.instance.0.to_le_bytes())?;
         sink.write_all(&next.change.to_le_bytes())?;
-        sink.write_all(&map.len().to_le_bytes())?;
-        for (key, entry) in map.into_entries() {
-            sink.write_all(&u16::try_from(key.len()).map_err(io::Error::other)?.to_le_bytes())?;
-            sink.write_all(&u32::try_from(entry.value.len()).map_err(io::Error::other)?.to_le_bytes())?;
-            sink.write_all(&entry.version.instance.0.to_le_bytes())?;
-            sink.write_all(&entry.version.change.to_le_bytes())?;
-            sink.write_all(&entry.deadline.0.to_le_bytes())?;
-            sink.write_all(&key)?;
-            sink.write_all(&entry.value)?;
-        }
+        sink.write_all(&(entries.len() as u64).to_le_bytes())?;
+        entries.consume(|record| sink.write_all(record.as_bytes()))?;
         sink.flush()
     }
 }
@@ -58,54 +59,45 @@ impl Snapshot for StoreSnapshot {
 /// Reads a store from its image.
 pub(super) fn read(source: &mut dyn Read) -> Result<Store, RestoreError> {
     let mut source = BufReader::with_capacity(BUFFER_BYTES, source);
-    if array::<4>(&mut source)? != MAGIC || u16::from_le_bytes(array(&mut source)?) != FORMAT {
+    if array(&mut source)? != MAGIC || u16::from_le_bytes(array(&mut source)?) != FORMAT {
         return Err(RestoreError::UnknownFormat);
     }
-    let now = Timestamp(u64(&mut source)?);
-    let next = NextVersion { instance: InstanceId(u64(&mut source)?), change: u32(&mut source)? };
-    let count = u64(&mut source)?;
+    let now = Timestamp(u64::from_le_bytes(array(&mut source)?));
+    let instance = InstanceId(u64::from_le_bytes(array(&mut source)?));
+    let next = NextVersion { instance, change: u32::from_le_bytes(array(&mut source)?) };
+    let count = u64::from_le_bytes(array(&mut source)?);
     let mut map = Map::default();
-    let (mut last, mut key, mut value) = (None::<Vec<u8>>, Vec::new(), Vec::new());
+    let (mut bytes, mut last) = (Vec::new(), None::<Record>);
     for _ in 0..count {
-        let key_bytes = u16::from_le_bytes(array(&mut source)?);
-        let value_bytes = u32(&mut source)?;
-        let version = Version { instance: InstanceId(u64(&mut source)?), change: u32(&mut source)? };
-        let deadline = Timestamp(u64(&mut source)?);
-        if usize::from(key_bytes) > KEY_BYTES_MAX {
-            return Err(RestoreError::Invalid("a key is too long"));
-        }
-        if usize::try_from(value_bytes).unwrap_or(usize::MAX) > VALUE_BYTES_MAX {
-            return Err(RestoreError::Invalid("a value is too long"));
-        }
-        bytes(&mut source, u64::from(key_bytes), &mut key)?;
-        bytes(&mut source, u64::from(value_bytes), &mut value)?;
-        if last.as_ref().is_some_and(|last| *last >= key) {
+        let record = read_record(&mut source, &mut bytes)?;
+        if last.is_some_and(|last| last.key() >= record.key()) {
             return Err(RestoreError::Invalid("its keys are not in order"));
         }
-        map.put(&key, Entry { value: Box::from(value.as_slice()), version, deadline });
-        last.get_or_insert_default().clone_from(&key);
+        last = Some(record.clone());
+        map.put(record);
     }
     RestoreError::at_end(&mut source)?;
     Ok(Store { map, now, next })
+}
+
+/// Reads one record by way of `bytes`, which grow as they come.
+fn read_record(source: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Record, RestoreError> {
+    let header: [u8; HEADER_BYTES] = array(source)?;
+    let (key, value) = record::lengths(&header);
+    if key > KEY_BYTES_MAX {
+        return Err(RestoreError::Invalid("a key is too long"));
+    }
+    if value > VALUE_BYTES_MAX {
+        return Err(RestoreError::Invalid("a value is too long"));
+    }
+    bytes.clear();
+    bytes.extend_from_slice(&header);
+    source.take((key + value) as u64).read_to_end(bytes)?;
+    Record::from_bytes(bytes).ok_or(RestoreError::Truncated)
 }
 
 fn array<const N: usize>(source: &mut impl Read) -> Result<[u8; N], RestoreError> {
     let mut array = [0; N];
     source.read_exact(&mut array)?;
     Ok(array)
-}
-
-fn u32(source: &mut impl Read) -> Result<u32, RestoreError> {
-    array(source).map(u32::from_le_bytes)
-}
-
-fn u64(source: &mut impl Read) -> Result<u64, RestoreError> {
-    array(source).map(u64::from_le_bytes)
-}
-
-/// Reads `length` bytes into `into`, which grows as they come.
-fn bytes(source: &mut impl Read, length: u64, into: &mut Vec<u8>) -> Result<(), RestoreError> {
-    into.clear();
-    source.take(length).read_to_end(into)?;
-    if into.len() as u64 == length { Ok(()) } else { Err(RestoreError::Truncated) }
 }

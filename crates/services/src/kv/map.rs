@@ -4,74 +4,63 @@
 //! neither limits nor answers. Everything that the store reads goes through a point in time, so that an expired
 //! entry is invisible whether it has been removed yet or not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use regency::protocol::time::Timestamp;
 
 use super::limits::ENTRY_OVERHEAD_BYTES;
+use super::record::Record;
+use super::tree::Tree;
 use super::version::Version;
-
-/// A key's value with what belongs to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) value: Box<[u8]>,
-    pub(super) version: Version,
-    /// [`Timestamp::NEVER`] if it lives for ever.
-    pub(super) deadline: Timestamp,
-}
-
-impl Entry {
-    fn is_live(&self, now: Timestamp) -> bool {
-        self.deadline > now
-    }
-}
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Map {
-    entries: BTreeMap<Box<[u8]>, Entry>,
+    entries: Tree,
     deadlines: BTreeSet<(Timestamp, Box<[u8]>)>,
     /// Of all keys and values, with [`ENTRY_OVERHEAD_BYTES`] for each.
     bytes: u64,
 }
 
 impl Map {
-    pub(super) fn get(&self, key: &[u8], now: Timestamp) -> Option<&Entry> {
-        self.entries.get(key).filter(|entry| entry.is_live(now))
+    pub(super) fn get(&self, key: &[u8], now: Timestamp) -> Option<&Record> {
+        self.entries.get(key).filter(|record| is_live(record, now))
     }
 
-    /// Sets `key`, whatever was there.
-    pub(super) fn put(&mut self, key: &[u8], entry: Entry) {
-        let deadline = entry.deadline;
-        let length = entry.value.len();
-        let before = if let Some(place) = self.entries.get_mut(key) {
-            let before = std::mem::replace(place, entry);
-            self.bytes -= before.value.len() as u64;
-            before.deadline
-        } else {
-            self.entries.insert(Box::from(key), entry);
-            self.bytes += ENTRY_OVERHEAD_BYTES + key.len() as u64;
-            Timestamp::NEVER
-        };
-        self.bytes += length as u64;
-        self.move_deadline(key, before, deadline);
+    /// Sets the record's key, whatever was there.
+    pub(super) fn put(&mut self, record: Record) {
+        let deadline = record.deadline();
+        self.bytes += weight(&record);
+        if deadline != Timestamp::NEVER {
+            self.deadlines.insert((deadline, Box::from(record.key())));
+        }
+        if let Some(before) = self.entries.insert(record) {
+            self.bytes -= weight(&before);
+            if before.deadline() != deadline {
+                self.forget_deadline(&before);
+            }
+        }
     }
 
     /// Changes the deadline of an entry that is there.
     pub(super) fn set_deadline(&mut self, key: &[u8], deadline: Timestamp, version: Version) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            let before = std::mem::replace(&mut entry.deadline, deadline);
-            entry.version = version;
-            self.move_deadline(key, before, deadline);
+        let Some(record) = self.entries.get_mut(key) else { return };
+        let before = record.deadline();
+        record.set_deadline(deadline, version);
+        if before != Timestamp::NEVER {
+            self.deadlines.remove(&(before, Box::from(key)));
+        }
+        if deadline != Timestamp::NEVER {
+            self.deadlines.insert((deadline, Box::from(key)));
         }
     }
 
     /// Removes `key`; answers the entry if it was still visible.
-    pub(super) fn remove(&mut self, key: &[u8], now: Timestamp) -> Option<Entry> {
-        let entry = self.entries.remove(key)?;
-        self.bytes -= ENTRY_OVERHEAD_BYTES + (key.len() + entry.value.len()) as u64;
-        self.move_deadline(key, entry.deadline, Timestamp::NEVER);
-        entry.is_live(now).then_some(entry)
+    pub(super) fn remove(&mut self, key: &[u8], now: Timestamp) -> Option<Record> {
+        let record = self.entries.remove(key)?;
+        self.bytes -= weight(&record);
+        self.forget_deadline(&record);
+        is_live(&record, now).then_some(record)
     }
 
     /// Removes up to `most` expired entries, those that expired first before others.
@@ -82,8 +71,8 @@ impl Map {
                 Some(_) | None => return,
             }
             let Some((_, key)) = self.deadlines.pop_first() else { return };
-            if let Some(entry) = self.entries.remove(&key) {
-                self.bytes -= ENTRY_OVERHEAD_BYTES + (key.len() + entry.value.len()) as u64;
+            if let Some(record) = self.entries.remove(&key) {
+                self.bytes -= weight(&record);
             }
         }
     }
@@ -94,14 +83,9 @@ impl Map {
         (self.entries.len() - expired) as u64
     }
 
-    /// All entries, the expired ones with them.
-    pub(super) fn len(&self) -> u64 {
-        self.entries.len() as u64
-    }
-
-    /// All entries in the order of keys.
-    pub(super) fn into_entries(self) -> impl Iterator<Item = (Box<[u8]>, Entry)> {
-        self.entries.into_iter()
+    /// All entries, the expired ones with them: a copy at once, that stays as it is.
+    pub(super) fn entries(&self) -> Tree {
+        self.entries.clone()
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -117,21 +101,24 @@ impl Map {
         &self,
         from: Bound<&[u8]>,
         now: Timestamp,
-    ) -> impl Iterator<Item = (&[u8], Option<&Entry>)> {
+    ) -> impl Iterator<Item = (&[u8], Option<&Record>)> {
         self.entries
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .map(move |(key, entry)| (&**key, Some(entry).filter(|entry| entry.is_live(now))))
+            .range(from)
+            .map(move |record| (record.key(), Some(record).filter(|record| is_live(record, now))))
     }
 
-    fn move_deadline(&mut self, key: &[u8], before: Timestamp, after: Timestamp) {
-        if before == after {
-            return;
-        }
-        if before != Timestamp::NEVER {
-            self.deadlines.remove(&(before, Box::from(key)));
-        }
-        if after != Timestamp::NEVER {
-            self.deadlines.insert((after, Box::from(key)));
+    fn forget_deadline(&mut self, record: &Record) {
+        if record.deadline() != Timestamp::NEVER {
+            self.deadlines.remove(&(record.deadline(), Box::from(record.key())));
         }
     }
+}
+
+fn is_live(record: &Record, now: Timestamp) -> bool {
+    record.deadline() > now
+}
+
+/// What a record is counted for.
+fn weight(record: &Record) -> u64 {
+    ENTRY_OVERHEAD_BYTES + record.content_bytes()
 }

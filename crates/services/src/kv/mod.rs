@@ -15,14 +15,20 @@ mod client;
 mod codec;
 mod image;
 mod integer;
+mod leaf;
 pub mod limits;
 mod map;
 mod operation;
 mod pattern;
+mod record;
 mod reply;
 mod request;
+mod separators;
 mod service;
 mod store;
+mod tree;
+#[cfg(test)]
+mod tree_tests;
 mod version;
 
 pub use answer::{Answer, PageEntry, Refusal, TimeToLive};

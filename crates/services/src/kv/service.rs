@@ -37,7 +37,7 @@ impl Service for KvService {
     }
 
     fn snapshot(&self) -> Box<dyn Snapshot> {
-        Box::new(StoreSnapshot { store: self.store.clone() })
+        Box::new(StoreSnapshot::of(&self.store))
     }
 
     fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {

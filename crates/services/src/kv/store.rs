@@ -15,9 +15,10 @@ use super::integer::parse_integer;
 use super::limits::{
     ENTRY_OVERHEAD_BYTES, EXPIRED_PER_REQUEST_MAX, SCAN_VISITS_MAX, STORE_BYTES_MAX, VALUE_BYTES_MAX,
 };
-use super::map::{Entry, Map};
+use super::map::Map;
 use super::operation::{Deadline, ExpireCondition, Operation, Put, PutCondition, PutExpiry, Scan};
 use super::pattern::Pattern;
+use super::record::Record;
 use super::reply::ReplyWriter;
 use super::request::{Precondition, Request};
 use super::version::{Observed, Version};
@@ -124,7 +125,7 @@ impl Store {
             Operation::Increment { key, by } => self.increment(key, *by),
             Operation::Append { key, value } => self.append(key, value),
             Operation::Length { key } => {
-                Ok(count(self.map.get(key, self.now).map_or(0, |entry| entry.value.len())))
+                Ok(count(self.map.get(key, self.now).map_or(0, |entry| entry.value().len())))
             }
             Operation::Count => Ok(Answer::Count(self.count())),
             Operation::Scan(scan) => self.scan(scan, budget),
@@ -147,14 +148,14 @@ impl Store {
 
     fn get(&self, key: &[u8], budget: &mut Budget) -> Outcome<'_> {
         let Some(entry) = self.map.get(key, self.now) else { return Ok(Answer::Absent) };
-        budget.take_answer(entry.value.len())?;
-        Ok(Answer::Value(Cow::Borrowed(&entry.value)))
+        budget.take_answer(entry.value().len())?;
+        Ok(Answer::Value(Cow::Borrowed(entry.value())))
     }
 
     fn get_many(&self, keys: &[&[u8]], budget: &mut Budget) -> Outcome<'_> {
         let mut values = Vec::with_capacity(keys.len());
         for key in keys {
-            let value = self.map.get(key, self.now).map(|entry| Cow::Borrowed(&*entry.value));
+            let value = self.map.get(key, self.now).map(|entry| Cow::Borrowed(entry.value()));
             budget.take_answer(value.as_ref().map_or(0, |value| value.len()))?;
             values.push(value);
         }
@@ -165,8 +166,8 @@ impl Store {
         let current = self.map.get(put.key, self.now);
         let answer = match current {
             Some(entry) if put.returns_old => {
-                budget.take_answer(entry.value.len())?;
-                Answer::Value(Cow::Owned(entry.value.to_vec()))
+                budget.take_answer(entry.value().len())?;
+                Answer::Value(Cow::Owned(entry.value().to_vec()))
             }
             Some(_) | None if put.returns_old => Answer::Absent,
             Some(_) | None => Answer::Done,
@@ -181,10 +182,10 @@ impl Store {
         }
         let deadline = match put.expiry {
             PutExpiry::Never => Timestamp::NEVER,
-            PutExpiry::Keep => current.map_or(Timestamp::NEVER, |entry| entry.deadline),
+            PutExpiry::Keep => current.map_or(Timestamp::NEVER, |entry| entry.deadline()),
             PutExpiry::At(deadline) => deadline.from(self.now),
         };
-        self.write(put.key, Box::from(put.value), deadline)?;
+        self.write(put.key, put.value, deadline)?;
         Ok(answer)
     }
 
@@ -195,16 +196,16 @@ impl Store {
         let added = pairs.iter().map(|(key, value)| weight(key, value.len())).sum();
         self.check_room(added)?;
         for (key, value) in pairs {
-            self.write(key, Box::from(*value), Timestamp::NEVER)?;
+            self.write(key, value, Timestamp::NEVER)?;
         }
         Ok(Answer::Done)
     }
 
     fn take(&mut self, key: &[u8], budget: &mut Budget) -> Outcome<'_> {
         let Some(entry) = self.map.get(key, self.now) else { return Ok(Answer::Absent) };
-        budget.take_answer(entry.value.len())?;
+        budget.take_answer(entry.value().len())?;
         let taken = self.map.remove(key, self.now);
-        Ok(taken.map_or(Answer::Absent, |entry| Answer::Value(Cow::Owned(entry.value.into_vec()))))
+        Ok(taken.map_or(Answer::Absent, |entry| Answer::Value(Cow::Owned(entry.value().to_vec()))))
     }
 
     fn compare_and_set(
@@ -214,13 +215,13 @@ impl Store {
         new: Option<&[u8]>,
         budget: &mut Budget,
     ) -> Outcome<'_> {
-        let current = self.map.get(key, self.now).map(|entry| &*entry.value);
+        let current = self.map.get(key, self.now).map(|entry| entry.value());
         if current != expected {
             budget.take_answer(current.map_or(0, <[u8]>::len))?;
             return Ok(Answer::Mismatch { current: current.map(|value| Cow::Owned(value.to_vec())) });
         }
         match new {
-            Some(value) => self.write(key, Box::from(value), Timestamp::NEVER)?,
+            Some(value) => self.write(key, value, Timestamp::NEVER)?,
             None => drop(self.map.remove(key, self.now)),
         }
         Ok(Answer::Done)
@@ -229,22 +230,21 @@ impl Store {
     fn increment(&mut self, key: &[u8], by: i64) -> Outcome<'_> {
         let (number, deadline) = match self.map.get(key, self.now) {
             None => (0, Timestamp::NEVER),
-            Some(entry) => (parse_integer(&entry.value).ok_or(Refusal::NotAnInteger)?, entry.deadline),
+            Some(entry) => (parse_integer(entry.value()).ok_or(Refusal::NotAnInteger)?, entry.deadline()),
         };
         let sum = number.checked_add(by).ok_or(Refusal::Overflow)?;
-        self.write(key, sum.to_string().into_bytes().into_boxed_slice(), deadline)?;
+        self.write(key, sum.to_string().as_bytes(), deadline)?;
         Ok(Answer::Integer(sum))
     }
 
     fn append(&mut self, key: &[u8], suffix: &[u8]) -> Outcome<'_> {
         let (before, deadline) = match self.map.get(key, self.now) {
             None => (&[][..], Timestamp::NEVER),
-            Some(entry) => (&*entry.value, entry.deadline),
+            Some(entry) => (entry.value(), entry.deadline()),
         };
         let value = [before, suffix].concat();
-        let length = value.len();
-        self.write(key, value.into_boxed_slice(), deadline)?;
-        Ok(count(length))
+        self.write(key, &value, deadline)?;
+        Ok(count(value.len()))
     }
 
     fn scan(&self, scan: &Scan<'_>, budget: &mut Budget) -> Outcome<'_> {
@@ -266,7 +266,7 @@ impl Store {
             let found = entry.filter(|_| is_match);
             let room = budget.take_visit(steps).and_then(|()| {
                 let Some(entry) = found else { return Ok(()) };
-                budget.take_answer(key.len() + if scan.with_values { entry.value.len() } else { 0 })
+                budget.take_answer(key.len() + if scan.with_values { entry.value().len() } else { 0 })
             });
             match (room, last) {
                 (Ok(()), _) => {}
@@ -275,7 +275,7 @@ impl Store {
                 (Err(refusal), None) => return Err(refusal),
             }
             if let Some(entry) = found {
-                let value = scan.with_values.then_some(Cow::Borrowed(&*entry.value));
+                let value = scan.with_values.then_some(Cow::Borrowed(entry.value()));
                 entries.push(PageEntry { key: Cow::Borrowed(key), value });
             }
             visits += 1;
@@ -304,7 +304,7 @@ impl Store {
 
     fn expire(&mut self, key: &[u8], deadline: Deadline, condition: ExpireCondition) -> Answer<'static> {
         let Some(entry) = self.map.get(key, self.now) else { return Answer::NotDone };
-        let (before, after) = (entry.deadline, deadline.from(self.now));
+        let (before, after) = (entry.deadline(), deadline.from(self.now));
         let has_one = before != Timestamp::NEVER;
         let wanted = match condition {
             ExpireCondition::Always => true,
@@ -328,7 +328,7 @@ impl Store {
 
     fn persist(&mut self, key: &[u8]) -> Answer<'static> {
         match self.map.get(key, self.now) {
-            Some(entry) if entry.deadline != Timestamp::NEVER => {
+            Some(entry) if entry.deadline() != Timestamp::NEVER => {
                 let version = self.next_version();
                 self.map.set_deadline(key, Timestamp::NEVER, version);
                 Answer::Done
@@ -340,17 +340,17 @@ impl Store {
     fn time_to_live(&self, key: &[u8]) -> TimeToLive {
         match self.map.get(key, self.now) {
             None => TimeToLive::Absent,
-            Some(entry) if entry.deadline == Timestamp::NEVER => TimeToLive::Endless,
-            Some(entry) => TimeToLive::Remaining(entry.deadline.since(self.now)),
+            Some(entry) if entry.deadline() == Timestamp::NEVER => TimeToLive::Endless,
+            Some(entry) => TimeToLive::Remaining(entry.deadline().since(self.now)),
         }
     }
 
     fn observe(&self, key: &[u8]) -> Observed {
-        self.map.get(key, self.now).map_or(Observed::Absent, |entry| Observed::Present(entry.version))
+        self.map.get(key, self.now).map_or(Observed::Absent, |entry| Observed::Present(entry.version()))
     }
 
     /// Sets a key; with a deadline that has passed, deletes it.
-    fn write(&mut self, key: &[u8], value: Box<[u8]>, deadline: Timestamp) -> Result<(), Refusal> {
+    fn write(&mut self, key: &[u8], value: &[u8], deadline: Timestamp) -> Result<(), Refusal> {
         if value.len() > VALUE_BYTES_MAX {
             return Err(Refusal::ValueTooLong);
         }
@@ -360,7 +360,7 @@ impl Store {
         }
         self.check_room(weight(key, value.len()))?;
         let version = self.next_version();
-        self.map.put(key, Entry { value, version, deadline });
+        self.map.put(Record::new(key, value, version, deadline));
         Ok(())
     }
 
