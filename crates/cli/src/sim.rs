@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use regency::protocol::mutants::Mutant;
-use regency_sim::{Options, Reduction, Report, Scenario, Shrunk, SimError};
+use regency_sim::{Effort, Options, Reduction, Report, Scenario, Shrunk, SimError};
 use serde::Serialize;
 
 use crate::failure::{self, ErrorCode, ExitStatus, Failure, Outcome};
@@ -150,13 +150,14 @@ fn shrink(arguments: &Arguments, options: &Options, report: &Report) -> Result<O
         (None, None) => return Ok(None),
     };
     let options = Options { from: seed, seeds: 1, ..*options };
-    let shrunk = regency_sim::shrink(&options, arguments.shrink_time, &mut std::io::stderr());
+    let effort = Effort { time: arguments.shrink_time, ..Effort::default() };
+    let shrunk = regency_sim::shrink(&options, effort, &mut std::io::stderr());
     shrunk.map(Some).map_err(|error| unable(&error))
 }
 
 /// What is left, line by line.
 fn story(shrunk: &Shrunk) -> Vec<String> {
-    let end = if shrunk.is_minimal { "nothing more can be left out" } else { "the time is up" };
+    let end = if shrunk.is_minimal { "nothing more can be left out" } else { "more would be too much work" };
     let (count, runs, seconds) = (shrunk.events.len(), shrunk.runs, shrunk.seconds);
     let mut lines = vec![format!("{count} events are left after {runs} schedules in {seconds:.1} s: {end}")];
     lines.extend(shrunk.setting.iter().chain(&shrunk.events).map(|line| format!("  {line}")));

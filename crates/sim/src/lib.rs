@@ -37,4 +37,4 @@ pub use campaign::{replay, replay_reduced, run};
 pub use coverage::Point;
 pub use report::{Failure, Options, Report, SimError};
 pub use scenario::Scenario;
-pub use shrink::{Reduction, ReductionError, Shrunk, shrink};
+pub use shrink::{Effort, Reduction, ReductionError, Shrunk, shrink};

@@ -4,6 +4,8 @@
 //! fails, who calls what), then the numbered decisions of a running schedule (frames lost, deeds of the adversary).
 
 pub(crate) mod choices;
+mod effort;
+mod parts;
 mod planned;
 pub(crate) mod reduction;
 mod story;
@@ -13,7 +15,6 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use crate::agenda::Moment;
 use crate::campaign::activate;
@@ -25,7 +26,10 @@ use crate::trace::Trace;
 use crate::world::World;
 
 use choices::{Choices, Decision};
-use reduction::Kind;
+pub use effort::Effort;
+use effort::Work;
+use parts::Tried;
+use reduction::{Kind, NUMBERS_MAX};
 pub use reduction::{Reduction, ReductionError};
 
 /// A schedule without anything that its failure does not need.
@@ -47,22 +51,24 @@ pub struct Shrunk {
     pub events: Vec<String>,
     /// How many schedules it took.
     pub runs: u64,
+    /// How many events those had.
+    pub run_events: u64,
     /// How long it took.
     pub seconds: f64,
-    /// Whether nothing more can be left out; otherwise the time was up.
+    /// Whether nothing more can be left out; otherwise it would have been too much work.
     pub is_minimal: bool,
     /// The command that runs what is left.
     pub replay: String,
 }
 
-/// Shrinks the first seed of `options` for at most `limit`; progress goes to `progress`, line by line.
+/// Shrinks the first seed of `options` with limited effort; progress goes to `progress`, line by line.
 ///
 /// # Errors
 ///
 /// If that seed breaks nothing, or a mutant is asked for that this build does not have.
-pub fn shrink(options: &Options, limit: Duration, progress: &mut dyn Write) -> Result<Shrunk, SimError> {
+pub fn shrink(options: &Options, effort: Effort, progress: &mut dyn Write) -> Result<Shrunk, SimError> {
     activate(options.mutant)?;
-    let shrunk = Shrinker::new(options, limit, progress).and_then(Shrinker::shrink);
+    let shrunk = Shrinker::new(options, Work::new(effort, progress)).and_then(Shrinker::shrink);
     activate(None)?;
     shrunk
 }
@@ -90,17 +96,16 @@ struct Shrinker<'a> {
     /// The invariant that must still break.
     invariant: &'static str,
     best: Reduction,
-    began: Instant,
-    limit: Duration,
-    runs: u64,
-    progress: &'a mut dyn Write,
+    work: Work<'a>,
 }
 
 impl<'a> Shrinker<'a> {
-    fn new(options: &'a Options, limit: Duration, progress: &'a mut dyn Write) -> Result<Self, SimError> {
+    fn new(options: &'a Options, mut work: Work<'a>) -> Result<Self, SimError> {
         let best = Reduction::default();
-        let invariant = run(options, &best).ok_or(SimError::NothingBroken(options.from))?.invariant;
-        Ok(Self { options, invariant, best, began: Instant::now(), limit, runs: 1, progress })
+        let (violation, events) = run(options, &best, u64::MAX);
+        work.count(events);
+        let invariant = violation.ok_or(SimError::NothingBroken(options.from))?.invariant;
+        Ok(Self { options, invariant, best, work })
     }
 
     fn shrink(mut self) -> Result<Shrunk, SimError> {
@@ -110,11 +115,12 @@ impl<'a> Shrinker<'a> {
                 self.leave_out(*kind);
             }
             self.heal_early();
-            if self.is_late() || self.best == before {
+            if self.work.is_over() || self.best == before {
                 break;
             }
         }
-        let (violation, decisions) = run_noted(self.options, &self.best);
+        let is_minimal = !self.work.is_over();
+        let (violation, decisions) = self.run_noted(u64::MAX);
         let detail = violation.map_or_else(String::new, |violation| violation.detail);
         let (scenario, plan) = plan(self.options, &self.best, None).ok_or(SimError::Unfit)?;
         Ok(Shrunk {
@@ -124,53 +130,41 @@ impl<'a> Shrinker<'a> {
             detail,
             setting: story::setting(&plan),
             events: story::events(&plan, &decisions),
-            runs: self.runs,
-            seconds: self.began.elapsed().as_secs_f64(),
-            is_minimal: !self.is_late(),
+            runs: self.work.runs(),
+            run_events: self.work.events(),
+            seconds: self.work.seconds(),
+            is_minimal,
             replay: command(self.options, &self.best),
             reduction: self.best,
         })
     }
 
-    fn is_late(&self) -> bool {
-        self.began.elapsed() >= self.limit
-    }
-
     /// Leaves out as many of one kind as it can.
     fn leave_out(&mut self, kind: Kind) {
         let Some((_, plan)) = plan(self.options, &self.best, None) else { return };
-        if self.is_late() || !planned::is_possible(&plan, kind) || self.best.is_without(kind) {
+        if self.work.is_over() || !planned::is_possible(&plan, kind) || self.best.is_without(kind) {
             return;
         }
-        let all = planned::planned(&plan, kind).unwrap_or_else(|| self.decided(kind));
-        let all: Vec<u64> = all.into_iter().collect();
-        // Naming all that there is changes nothing; if it does, this kind is left alone.
-        if !self.accepts(kind, &[]) && self.accepts(kind, &all) {
-            self.leave_out_parts(kind, all);
+        // Without any at all is tried before it is asked how many there are.
+        if !self.accepts(kind, &[]) {
+            let all = planned::planned(&plan, kind).unwrap_or_else(|| self.decided(kind));
+            let all: Vec<u64> = all.into_iter().collect();
+            // Naming all that there is changes nothing; if it does, this kind is left alone.
+            if self.accepts(kind, &all) {
+                parts::leave_out(all, |rest| self.attempt(kind, rest));
+            }
         }
         let left =
             self.best.kept.get(&kind).map_or_else(|| String::from("all"), |kept| kept.len().to_string());
-        let seconds = self.began.elapsed().as_secs_f64();
-        let (name, runs) = (kind.name(), self.runs);
-        // A reader that does not read misses it.
-        let _ = writeln!(self.progress, "{seconds:6.1} s, {runs} schedules: {name}: {left} left");
+        self.work.tell(&format!("{}: {left} left", kind.name()));
     }
 
-    /// Tries to do without ever smaller parts, the last ones first: what comes later depends on what was before.
-    fn leave_out_parts(&mut self, kind: Kind, mut numbers: Vec<u64>) {
-        let mut part = numbers.len().div_ceil(2);
-        while part > 0 {
-            let mut end = numbers.len();
-            while end > 0 {
-                let begin = end.saturating_sub(part);
-                let rest = [&numbers[..begin], &numbers[end..]].concat();
-                if self.accepts(kind, &rest) {
-                    numbers = rest;
-                }
-                end = begin;
-            }
-            part = if part == 1 { 0 } else { part.div_ceil(2) };
+    fn attempt(&mut self, kind: Kind, rest: &[u64]) -> Tried {
+        if self.work.is_over() {
+            return Tried::Over;
         }
+        let is_enough = self.accepts(kind, rest);
+        if is_enough { Tried::Enough } else { Tried::TooFew }
     }
 
     /// Lets the network heal as early as it can.
@@ -178,7 +172,7 @@ impl<'a> Shrinker<'a> {
         let Some((_, plan)) = plan(self.options, &self.best, None) else { return };
         let mut low: Moment = plan.faults.last().map_or(0, |(at, _)| *at);
         let mut high = plan.heal_at;
-        while low < high && !self.is_late() {
+        while low < high && !self.work.is_over() {
             let middle = low + (high - low) / 2;
             let reduction = Reduction { heal_at: Some(middle), ..self.best.clone() };
             if self.breaks(&reduction) {
@@ -192,9 +186,13 @@ impl<'a> Shrinker<'a> {
 
     /// Whether the invariant still breaks with only these left; if so, they are.
     fn accepts(&mut self, kind: Kind, numbers: &[u64]) -> bool {
+        self.work.tell_again(|| format!("{}: trying {}", kind.name(), numbers.len()));
+        if self.work.is_over() || numbers.len() as u64 > NUMBERS_MAX {
+            return false;
+        }
         let mut reduction = self.best.clone();
         reduction.kept.insert(kind, numbers.iter().copied().collect());
-        let is_accepted = !self.is_late() && self.breaks(&reduction);
+        let is_accepted = self.breaks(&reduction);
         if is_accepted {
             self.best = reduction;
         }
@@ -202,28 +200,32 @@ impl<'a> Shrinker<'a> {
     }
 
     fn breaks(&mut self, reduction: &Reduction) -> bool {
-        self.runs += 1;
-        run(self.options, reduction).is_some_and(|violation| violation.invariant == self.invariant)
+        let (violation, events) = run(self.options, reduction, self.work.left());
+        self.work.count(events);
+        violation.is_some_and(|violation| violation.invariant == self.invariant)
     }
 
     /// The numbers of what was decided in the best schedule.
     fn decided(&mut self, kind: Kind) -> BTreeSet<u64> {
-        self.runs += 1;
-        let (_, decisions) = run_noted(self.options, &self.best);
+        let (_, decisions) = self.run_noted(self.work.left());
         decisions.iter().filter(|decision| decision.kind == kind).map(|decision| decision.number).collect()
+    }
+
+    /// Runs the best schedule, up to so many events: the invariant that breaks, and what was decided on the way.
+    fn run_noted(&mut self, events: u64) -> (Option<Violation>, Vec<Decision>) {
+        let log = Rc::default();
+        let Some((_, plan)) = plan(self.options, &self.best, Some(Rc::clone(&log))) else {
+            return (None, Vec::new());
+        };
+        let outcome = World::new(plan, Trace::Off).up_to(events).run_guarded();
+        self.work.count(outcome.events);
+        (outcome.violation, log.take())
     }
 }
 
-/// Runs what a reduction leaves: the invariant that breaks, if one does.
-fn run(options: &Options, reduction: &Reduction) -> Option<Violation> {
-    let (_, plan) = plan(options, reduction, None)?;
-    World::new(plan, Trace::Off).run_guarded().violation
-}
-
-/// The same, with what was decided on the way.
-fn run_noted(options: &Options, reduction: &Reduction) -> (Option<Violation>, Vec<Decision>) {
-    let log = Rc::default();
-    let Some((_, plan)) = plan(options, reduction, Some(Rc::clone(&log))) else { return (None, Vec::new()) };
-    let violation = World::new(plan, Trace::Off).run_guarded().violation;
-    (violation, log.take())
+/// Runs what a reduction leaves, up to so many events: the invariant that breaks, if one does, and how many it took.
+fn run(options: &Options, reduction: &Reduction, events: u64) -> (Option<Violation>, u64) {
+    let Some((_, plan)) = plan(options, reduction, None) else { return (None, 0) };
+    let outcome = World::new(plan, Trace::Off).up_to(events).run_guarded();
+    (outcome.violation, outcome.events)
 }

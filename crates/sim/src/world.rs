@@ -104,6 +104,8 @@ pub(crate) struct World<'a> {
     keyring: Keyring,
     now: Moment,
     events: u64,
+    /// After how many events nobody wants to know any more.
+    events_wanted: u64,
     agenda: Agenda<Happening>,
     network: Network,
     nodes: BTreeMap<ReplicaId, Node>,
@@ -166,6 +168,7 @@ impl<'a> World<'a> {
             agenda: Agenda::new(),
             now: 0,
             events: 0,
+            events_wanted: u64::MAX,
             nodes,
             clients,
             rogue,
@@ -176,6 +179,11 @@ impl<'a> World<'a> {
         };
         world.prepare();
         world
+    }
+
+    /// The same, but cut short after so many events: what has not broken by then counts as whole.
+    pub(crate) fn up_to(self, events: u64) -> Self {
+        Self { events_wanted: events, ..self }
     }
 
     /// Puts on the agenda what is known in advance.
@@ -216,6 +224,7 @@ impl<'a> World<'a> {
     /// Runs until nothing happens any more, the time is up, or an invariant breaks.
     pub(crate) fn run(mut self) -> Outcome {
         let mut violation = match self.run_agenda() {
+            Ok(()) if self.is_cut_short() => None,
             Ok(()) => self.verdict().err(),
             Err(violation) => Some(violation),
         };
@@ -240,6 +249,9 @@ impl<'a> World<'a> {
             }
             self.now = at;
             self.events += 1;
+            if self.is_cut_short() {
+                return Ok(());
+            }
             if self.events > EVENTS_MAX {
                 return Err(Violation::new("quiescence", format!("{EVENTS_MAX} events and no end")));
             }
@@ -253,6 +265,10 @@ impl<'a> World<'a> {
             }
         }
         Ok(())
+    }
+
+    fn is_cut_short(&self) -> bool {
+        self.events > self.events_wanted
     }
 
     /// Whether a broken invariant is a finding: with more than `f` liars nothing is promised, but that no replica

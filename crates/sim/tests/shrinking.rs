@@ -1,8 +1,6 @@
 //! A schedule that fails shrinks to little that fails in the same way; one that holds is refused.
 
-use std::time::Duration;
-
-use regency_sim::{Options, Scenario, SimError, shrink};
+use regency_sim::{Effort, Options, Scenario, SimError, shrink};
 
 fn one(seed: u64, scenario: Scenario) -> Options {
     Options { from: seed, seeds: 1, scenario: Some(scenario), ..Options::default() }
@@ -10,7 +8,7 @@ fn one(seed: u64, scenario: Scenario) -> Options {
 
 #[test]
 fn a_schedule_that_holds_is_refused() {
-    let refused = shrink(&one(1, Scenario::Lossy), Duration::from_secs(60), &mut std::io::sink());
+    let refused = shrink(&one(1, Scenario::Lossy), Effort::default(), &mut std::io::sink());
     let error = refused.unwrap_err();
     assert!(matches!(error, SimError::NothingBroken(1)));
     assert_eq!(error.to_string(), "seed 1 breaks nothing: there is nothing to shrink");
@@ -34,7 +32,7 @@ mod with_mutants {
         let options = broken(mutant, scenario);
         let whole = run(&options).unwrap().failure.unwrap();
         let mut progress = Vec::new();
-        let shrunk = shrink(&options, Duration::from_secs(60), &mut progress).unwrap();
+        let shrunk = shrink(&options, Effort::default(), &mut progress).unwrap();
         assert!(shrunk.is_minimal && !progress.is_empty());
         assert_eq!(shrunk.invariant, whole.invariant);
         assert!(shrunk.events.len() <= 12, "{:#?}", shrunk.events);
@@ -46,6 +44,21 @@ mod with_mutants {
         assert_eq!(again.replay, shrunk.replay);
         let correct = Options { mutant: None, ..options };
         assert_eq!(replay_reduced(&correct, &reduction, None).unwrap().failure, None);
+    }
+
+    #[test]
+    fn no_more_work_is_done_than_asked_for() {
+        let options = broken(Mutant::SequenceUnchecked, Scenario::Equivocation);
+        let whole = run(&options).unwrap().failure.unwrap();
+        let effort = Effort { events: whole.events * 3, ..Effort::default() };
+        let mut progress = Vec::new();
+        let shrunk = shrink(&options, effort, &mut progress).unwrap();
+        assert!(!shrunk.is_minimal);
+        assert!(!progress.is_empty());
+        let again = replay_reduced(&options, &shrunk.reduction, None).unwrap().failure.unwrap();
+        // What is left is run once more, for its story.
+        assert!(shrunk.run_events <= effort.events + 1 + again.events, "{}", shrunk.run_events);
+        assert_eq!(again.invariant, whole.invariant);
     }
 
     #[test]

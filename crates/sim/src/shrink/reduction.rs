@@ -80,7 +80,7 @@ pub struct Reduction {
 pub struct ReductionError(String);
 
 /// Numbers that one clause may hold.
-const NUMBERS_MAX: u64 = 1_000_000;
+pub(super) const NUMBERS_MAX: u64 = 1_000_000;
 /// The text of what leaves nothing out.
 const EVERYTHING: &str = "everything";
 

@@ -1,6 +1,6 @@
 //! What is left of a schedule, for people to read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::choices::Decision;
 use super::planned;
@@ -8,6 +8,9 @@ use super::reduction::Kind;
 use crate::agenda::Moment;
 use crate::network::Place;
 use crate::plan::{Fault, Plan};
+
+/// More events than these nobody reads.
+const EVENTS_TOLD_MAX: usize = 500;
 
 /// The cluster, its clients, and what is unusual about them.
 pub(super) fn setting(plan: &Plan) -> Vec<String> {
@@ -43,23 +46,25 @@ pub(super) fn setting(plan: &Plan) -> Vec<String> {
 pub(super) fn events(plan: &Plan, decisions: &[Decision]) -> Vec<String> {
     let mut events: Vec<(Moment, String)> =
         plan.faults.iter().map(|(at, fault)| (*at, fault_in_words(fault))).collect();
-    let mut merged: Vec<(&Decision, BTreeSet<Place>)> = Vec::new();
+    let mut merged: BTreeMap<_, (&Decision, BTreeSet<Place>)> = BTreeMap::new();
     for decision in decisions {
-        let same = merged.iter_mut().find(|(first, _)| is_same(first, decision));
-        match same {
-            Some((_, places)) => places.extend(decision.to),
-            None => merged.push((decision, decision.to.into_iter().collect())),
-        }
+        let (_, places) = merged.entry(event_of(decision)).or_insert((decision, BTreeSet::new()));
+        places.extend(decision.to);
     }
-    events.extend(merged.iter().map(|(first, places)| (first.at, decision_in_words(first, places))));
+    events.extend(merged.values().map(|(first, places)| (first.at, decision_in_words(first, places))));
     events.sort_by_key(|(at, _)| *at);
-    events.into_iter().map(|(at, event)| format!("{} {event}", time(at))).collect()
+    let more = events.len().saturating_sub(EVENTS_TOLD_MAX);
+    events.truncate(EVENTS_TOLD_MAX);
+    let mut lines: Vec<String> =
+        events.into_iter().map(|(at, event)| format!("{} {event}", time(at))).collect();
+    lines.extend((more > 0).then(|| format!("and {more} more")));
+    lines
 }
 
-/// Whether two decisions make one event. A rule about rounds is one as long as they last.
-fn is_same(one: &Decision, other: &Decision) -> bool {
-    (one.kind, one.from, &one.what) == (other.kind, other.from, &other.what)
-        && (one.at == other.at || one.kind == Kind::Rounds)
+/// What the decisions that make one event have in common. A rule about rounds is one as long as they last.
+fn event_of(decision: &Decision) -> (Option<Moment>, Kind, Place, &str) {
+    let at = (decision.kind != Kind::Rounds).then_some(decision.at);
+    (at, decision.kind, decision.from, &decision.what)
 }
 
 fn decision_in_words(decision: &Decision, places: &BTreeSet<Place>) -> String {
