@@ -30,6 +30,12 @@ pub enum Domain {
     StopData,
     /// Set and results of a SYNC.
     Sync,
+    /// The bytes of a snapshot's chunk.
+    Chunk,
+    /// Two neighbours in the tree over a snapshot's chunks.
+    SnapshotNode,
+    /// The root over a snapshot's chunks, with their number and length.
+    Snapshot,
 }
 
 impl Domain {
@@ -45,6 +51,9 @@ impl Domain {
             Self::Randomness => b"regency 1 randomness............",
             Self::StopData => b"regency 1 stopdata..............",
             Self::Sync => b"regency 1 sync..................",
+            Self::Chunk => b"regency 1 chunk.................",
+            Self::SnapshotNode => b"regency 1 snapshot node.........",
+            Self::Snapshot => b"regency 1 snapshot..............",
         }
     }
 }

@@ -107,6 +107,18 @@ pub enum StorageError {
         /// The version that is read.
         known: u32,
     },
+    /// A directory that another process uses.
+    #[error("the directory is in use by {}", .holder.map_or("another process".to_owned(), |id| format!("process {id}")))]
+    InUse {
+        /// The process, where it is known.
+        holder: Option<u32>,
+    },
+    /// A directory in which a replica lived already.
+    #[error("a replica has lived here: there is {file}")]
+    Exists {
+        /// A file that it left.
+        file: String,
+    },
     /// The log is damaged where no crash can have torn it.
     #[error("log damage: {0}")]
     Damaged(Damage),

@@ -1,7 +1,8 @@
 //! What a replica keeps on disk, so that it never votes twice and loses nothing that was acknowledged.
 //!
-//! An append-only [log] of opaque records, on the small [`Disk`] trait: real files or a simulated disk with faults.
-//! The caller's thread does the work; there is no async, no clock, no randomness.
+//! An append-only [log] of opaque records, a store of [snapshots], and the marks of the [directory] that say whose it
+//! is and whether votes may have been lost. All of it stands on the small [`Disk`] trait: real files or a simulated
+//! disk with faults. The caller's thread does the work; there is no async, no clock, no randomness.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -16,11 +17,15 @@
 )]
 
 mod block;
+pub mod chunks;
+pub mod directory;
 mod disk;
 mod error;
 mod faulty_disk;
 pub mod log;
+pub mod manifest;
 mod real_disk;
+pub mod snapshots;
 
 pub use disk::{Disk, DiskFile};
 pub use error::{DiskOperation, StorageError};

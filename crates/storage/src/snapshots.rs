@@ -1,0 +1,228 @@
+//! The snapshots that a replica keeps: written beside the older ones, verified, and only then the newest.
+//!
+//! A snapshot is two files, data and manifest; the manifest is renamed last, so that its name says that both are
+//! complete. Nothing is ever written over: the older snapshot stays until the caller lets it go, after the newer
+//! one was read back. Memory is a few chunks, and the manifest.
+
+mod reader;
+mod writer;
+
+use std::collections::BTreeMap;
+
+use regency_protocol::ids::InstanceId;
+use regency_protocol::mutants::{Mutant, is_active};
+
+pub use reader::SnapshotReader;
+pub use writer::{FinishedSnapshot, SnapshotWriter};
+
+use crate::Identity;
+use crate::block::{self, Refusal};
+use crate::disk::Disk;
+use crate::error::{DiskOperation, OnFile, StorageError};
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
+
+/// Snapshots that are kept at least, if there are as many.
+pub const SNAPSHOTS_KEPT: usize = 2;
+
+/// Bytes of a data file before its first chunk.
+const DATA_HEADER_BYTES: usize = 4096;
+/// Bytes of a manifest file besides the manifest.
+const MANIFEST_FRAME_BYTES: usize = 64;
+const DATA_MAGIC: &[u8; 8] = b"rgnsnapd";
+const MANIFEST_MAGIC: &[u8; 8] = b"rgnsnapm";
+const PREFIX: &str = "snapshot-";
+const DATA: &str = ".data";
+const MANIFEST: &str = ".manifest";
+const DRAFT: &str = ".draft";
+
+/// The complete snapshots of one replica.
+pub struct SnapshotStore {
+    disk: Box<dyn Disk>,
+    identity: Identity,
+    manifests: BTreeMap<InstanceId, Manifest>,
+}
+
+impl SnapshotStore {
+    /// Finds the complete snapshots, and removes what a crash left of others.
+    ///
+    /// A manifest that is damaged makes its snapshot none: the older one, or the other replicas, must do.
+    ///
+    /// # Errors
+    /// A snapshot of another cluster, replica or format, or the disk refused.
+    pub fn open(disk: Box<dyn Disk>, identity: Identity) -> Result<Self, StorageError> {
+        let names = disk.list().on(DiskOperation::List, ".")?;
+        let mut manifests = BTreeMap::new();
+        for name in names.iter().filter(|name| is_draft(name)) {
+            disk.remove(name).on(DiskOperation::Remove, name)?;
+        }
+        for name in &names {
+            let Some(instance) = instance_of(name, MANIFEST) else { continue };
+            if !names.contains(&data_name(instance)) {
+                continue;
+            }
+            if let Some(manifest) = read_manifest(disk.as_ref(), &identity, instance)? {
+                manifests.insert(instance, manifest);
+            }
+        }
+        Ok(Self { disk, identity, manifests })
+    }
+
+    /// The complete snapshots, oldest first.
+    pub fn manifests(&self) -> impl DoubleEndedIterator<Item = &Manifest> {
+        self.manifests.values()
+    }
+
+    /// The newest complete snapshot.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Manifest> {
+        self.manifests().next_back()
+    }
+
+    /// The complete snapshot that was taken after `instance`.
+    #[must_use]
+    pub fn at(&self, instance: InstanceId) -> Option<&Manifest> {
+        self.manifests.get(&instance)
+    }
+
+    /// Begins to write the snapshot that is taken after `instance`. One at a time: what another writer has left
+    /// unfinished goes.
+    ///
+    /// # Errors
+    /// The disk refused, or is full.
+    pub fn begin(&self, instance: InstanceId) -> Result<SnapshotWriter, StorageError> {
+        for name in self.disk.list().on(DiskOperation::List, ".")?.iter().filter(|name| is_draft(name)) {
+            self.disk.remove(name).on(DiskOperation::Remove, name)?;
+        }
+        let in_place = self.newest().filter(|_| is_active(Mutant::SnapshotInPlace));
+        let (name, file) = match in_place {
+            Some(older) => {
+                let name = data_name(older.instance);
+                let file = self.disk.open(&name).on(DiskOperation::Open, &name)?;
+                (name, file)
+            }
+            None => {
+                let name = format!("{}{DRAFT}", data_name(instance));
+                let file = self.disk.create(&name).on(DiskOperation::Create, &name)?;
+                (name, file)
+            }
+        };
+        SnapshotWriter::new(name, file, &self.identity, instance)
+    }
+
+    /// Makes a finished snapshot one of the complete ones, durably; the older ones stay.
+    ///
+    /// # Errors
+    /// The disk refused, or is full; the older snapshots are as they were.
+    pub fn install(&mut self, finished: FinishedSnapshot) -> Result<(), StorageError> {
+        let FinishedSnapshot { manifest, file: draft } = finished;
+        let instance = manifest.instance;
+        let (data, name) = (data_name(instance), manifest_name(instance));
+        // A snapshot of the same instance that is no good: its manifest must not be taken for the new data's.
+        if self.disk.list().on(DiskOperation::List, ".")?.contains(&name) {
+            self.manifests.remove(&instance);
+            self.disk.remove(&name).on(DiskOperation::Remove, &name)?;
+            self.disk.sync_directory().on(DiskOperation::SyncDirectory, &name)?;
+        }
+        self.disk.rename(&draft, &data).on(DiskOperation::Rename, &draft)?;
+        self.disk.sync_directory().on(DiskOperation::SyncDirectory, &data)?;
+        let content = manifest.to_bytes();
+        let length = content.len().saturating_add(MANIFEST_FRAME_BYTES);
+        let sealed = block::seal(MANIFEST_MAGIC, &self.identity, &content, length);
+        block::replace_file(self.disk.as_ref(), &name, &sealed)?;
+        match read_manifest(self.disk.as_ref(), &self.identity, instance)? {
+            Some(found) if found == manifest => {
+                self.manifests.insert(instance, manifest);
+                Ok(())
+            }
+            Some(_) | None => Err(StorageError::FileDamaged { file: name, offset: 0 }),
+        }
+    }
+
+    /// Removes the snapshots that are older than `stable` and not among the newest [`SNAPSHOTS_KEPT`].
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn retain(&mut self, stable: InstanceId) -> Result<(), StorageError> {
+        let older = self.manifests.keys().rev().skip(SNAPSHOTS_KEPT).copied();
+        let gone: Vec<InstanceId> = older.filter(|instance| *instance < stable).collect();
+        self.remove(&gone)
+    }
+
+    /// Removes one snapshot: its data are damaged, or its root is not the certified one.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn discard(&mut self, instance: InstanceId) -> Result<(), StorageError> {
+        self.remove(&[instance])
+    }
+
+    /// Reads a complete snapshot; nothing if there is none of that instance.
+    ///
+    /// # Errors
+    /// The disk refused, or the data file is not this snapshot's.
+    pub fn read(&self, instance: InstanceId) -> Result<Option<SnapshotReader>, StorageError> {
+        let Some(manifest) = self.at(instance) else { return Ok(None) };
+        let name = data_name(instance);
+        let file = self.disk.open(&name).on(DiskOperation::Open, &name)?;
+        SnapshotReader::open(file, name, &self.identity, manifest.clone()).map(Some)
+    }
+
+    fn remove(&mut self, gone: &[InstanceId]) -> Result<(), StorageError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let names = self.disk.list().on(DiskOperation::List, ".")?;
+        // The manifests first: without one, data are no snapshot.
+        for name_of in [manifest_name, data_name] {
+            for name in gone.iter().map(|instance| name_of(*instance)).filter(|name| names.contains(name)) {
+                self.disk.remove(&name).on(DiskOperation::Remove, &name)?;
+            }
+            self.disk.sync_directory().on(DiskOperation::SyncDirectory, ".")?;
+        }
+        self.manifests.retain(|instance, _| !gone.contains(instance));
+        Ok(())
+    }
+}
+
+fn data_name(instance: InstanceId) -> String {
+    format!("{PREFIX}{:016}{DATA}", instance.0)
+}
+
+fn manifest_name(instance: InstanceId) -> String {
+    format!("{PREFIX}{:016}{MANIFEST}", instance.0)
+}
+
+fn instance_of(name: &str, kind: &str) -> Option<InstanceId> {
+    name.strip_prefix(PREFIX)?.strip_suffix(kind)?.parse().ok().map(InstanceId)
+}
+
+fn is_draft(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(DRAFT)
+}
+
+/// The manifest of a snapshot; nothing if it is damaged.
+fn read_manifest(
+    disk: &dyn Disk,
+    identity: &Identity,
+    instance: InstanceId,
+) -> Result<Option<Manifest>, StorageError> {
+    let name = manifest_name(instance);
+    let file = disk.open(&name).on(DiskOperation::Open, &name)?;
+    let length = usize::try_from(file.length().on(DiskOperation::Read, &name)?).unwrap_or(usize::MAX);
+    if length > MANIFEST_BYTES_MAX.saturating_add(MANIFEST_FRAME_BYTES) {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; length];
+    // A sector that cannot be read is damage like any other.
+    if file.read_at(0, &mut bytes).is_err() {
+        return Ok(None);
+    }
+    match block::open(MANIFEST_MAGIC, identity, &bytes, &name) {
+        Ok(content) => {
+            let manifest = Manifest::from_bytes(content).map(|(manifest, _)| manifest);
+            Ok(manifest.filter(|manifest| manifest.instance == instance))
+        }
+        Err(Refusal::Damaged) => Ok(None),
+        Err(Refusal::Foreign(error)) => Err(error),
+    }
+}

@@ -1,0 +1,142 @@
+//! Writes one snapshot from a stream of bytes, on the thread that calls it, and reads it back.
+
+use std::io::{self, ErrorKind, Write};
+
+use regency_protocol::ids::InstanceId;
+
+use super::{DATA_HEADER_BYTES, DATA_MAGIC};
+use crate::Identity;
+use crate::block;
+use crate::chunks::Chunker;
+use crate::disk::DiskFile;
+use crate::error::{DiskOperation, OnFile, StorageError};
+use crate::manifest::{CHUNKS_MAX, Chunk, Manifest};
+
+/// Bytes after which what was written is synced, so that the log's own syncs never wait for a whole snapshot.
+const SYNC_BYTES: u64 = 8 << 20;
+
+/// A snapshot that is being written.
+pub struct SnapshotWriter {
+    name: String,
+    file: Box<dyn DiskFile>,
+    manifest: Manifest,
+    chunker: Chunker,
+    /// The chunk so far.
+    chunk: Vec<u8>,
+    /// Where it goes.
+    offset: u64,
+    unsynced_bytes: u64,
+    failed: Option<StorageError>,
+}
+
+/// A snapshot that is written, durable and read back, and waits to be installed.
+#[derive(Debug)]
+pub struct FinishedSnapshot {
+    pub(super) manifest: Manifest,
+    /// The draft's name.
+    pub(super) file: String,
+}
+
+impl FinishedSnapshot {
+    /// What it consists of.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
+impl SnapshotWriter {
+    pub(super) fn new(
+        name: String,
+        mut file: Box<dyn DiskFile>,
+        identity: &Identity,
+        instance: InstanceId,
+    ) -> Result<Self, StorageError> {
+        let header = block::seal(DATA_MAGIC, identity, &instance.0.to_le_bytes(), DATA_HEADER_BYTES);
+        file.write_at(0, &header).map_err(|error| refused(DiskOperation::Write, &name, &error))?;
+        Ok(Self {
+            name,
+            file,
+            manifest: Manifest { instance, chunks: Vec::new() },
+            chunker: Chunker::default(),
+            chunk: Vec::new(),
+            offset: DATA_HEADER_BYTES as u64,
+            unsynced_bytes: 0,
+            failed: None,
+        })
+    }
+
+    /// Writes the last chunk, makes all of it durable, and reads every chunk back.
+    ///
+    /// # Errors
+    /// The disk refused now or before, or what it returned is not what was written.
+    pub fn finish(mut self) -> Result<FinishedSnapshot, StorageError> {
+        self.end_chunk()?;
+        self.sync()?;
+        let mut offset = DATA_HEADER_BYTES as u64;
+        for chunk in &self.manifest.chunks {
+            self.chunk.resize(chunk.length as usize, 0);
+            self.file.read_at(offset, &mut self.chunk).on(DiskOperation::Read, &self.name)?;
+            if !chunk.is_of(&self.chunk) {
+                return Err(StorageError::FileDamaged { file: self.name, offset });
+            }
+            offset = offset.saturating_add(u64::from(chunk.length));
+        }
+        Ok(FinishedSnapshot { manifest: self.manifest, file: self.name })
+    }
+
+    fn end_chunk(&mut self) -> Result<(), StorageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let outcome = self.write_chunk();
+        self.failed = outcome.as_ref().err().cloned();
+        outcome
+    }
+
+    fn write_chunk(&mut self) -> Result<(), StorageError> {
+        let Some(entry) = Chunk::of(&self.chunk) else { return Ok(()) };
+        if self.manifest.chunks.len() >= CHUNKS_MAX {
+            return Err(StorageError::TooLong { bytes: CHUNKS_MAX.saturating_add(1), bytes_max: CHUNKS_MAX });
+        }
+        let written = self.file.write_at(self.offset, &self.chunk);
+        written.map_err(|error| refused(DiskOperation::Write, &self.name, &error))?;
+        self.offset = self.offset.saturating_add(u64::from(entry.length));
+        self.unsynced_bytes = self.unsynced_bytes.saturating_add(u64::from(entry.length));
+        self.manifest.chunks.push(entry);
+        self.chunk.clear();
+        if self.unsynced_bytes >= SYNC_BYTES { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        self.unsynced_bytes = 0;
+        self.file.sync().on(DiskOperation::Sync, &self.name)
+    }
+}
+
+impl Write for SnapshotWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (count, is_end) = self.chunker.take(rest);
+            let (taken, left) = rest.split_at_checked(count).unwrap_or((rest, &[]));
+            self.chunk.extend_from_slice(taken);
+            rest = left;
+            if is_end {
+                self.end_chunk().map_err(io::Error::other)?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn refused(operation: DiskOperation, name: &str, error: &io::Error) -> StorageError {
+    if error.kind() == ErrorKind::StorageFull {
+        return StorageError::Full { file: name.to_owned() };
+    }
+    StorageError::disk(operation, name, error)
+}
