@@ -124,6 +124,11 @@ impl Chain {
         true
     }
 
+    /// The highest instance that somebody has signed and no certificate covers.
+    pub(crate) fn highest_signed(&self) -> Option<InstanceId> {
+        self.signatures.last_key_value().map(|(instance, _)| *instance)
+    }
+
     /// How many signatures are kept.
     pub(crate) fn len(&self) -> usize {
         self.signatures.values().map(BTreeMap::len).sum()

@@ -48,6 +48,9 @@ pub use recovery::ReplayError;
 /// Deliveries that may wait for the service before ordering waits for it [EXEC-1].
 const EXECUTING_MAX: usize = 64;
 
+/// How often a replica asks around at one prefix because of what a single peer has signed.
+const STATUS_ROUNDS_MAX: u32 = 50;
+
 /// What a replica is made of.
 #[derive(Clone, Debug)]
 pub struct ReplicaConfig {
@@ -165,6 +168,8 @@ pub struct Replica {
     executed: (InstanceId, Digest),
     /// Up to where this replica may vote, as it was when instances were last looked at.
     vote_edge: InstanceId,
+    /// How often STATUS has left at the present prefix.
+    status_rounds: (InstanceId, u32),
     /// When STATUS is due; `None` while no work is open [LINK-2].
     status_due: Option<Timestamp>,
     /// When the prefix is to be signed although its number does not call for it [CHAIN-1].
@@ -198,6 +203,7 @@ impl Replica {
             links: Links::new(&view, me),
             executing: VecDeque::new(),
             vote_edge: InstanceId(0),
+            status_rounds: (InstanceId(0), 0),
             status_due: None,
             chain_due: None,
             view,
@@ -377,6 +383,14 @@ impl Replica {
         }
     }
 
+    /// Whether somebody has signed a prefix that is longer than the own, while asking around may still help: a liar
+    /// must not keep an idle cluster awake for ever.
+    fn is_told_of_more(&self) -> bool {
+        let prefix = self.log.prefix();
+        let is_tired = self.status_rounds.0 == prefix && self.status_rounds.1 >= STATUS_ROUNDS_MAX;
+        !is_tired && self.chain.highest_signed().is_some_and(|signed| signed > prefix)
+    }
+
     /// Whether anything needs messages to go on [LINK-2].
     fn has_open_work(&self) -> bool {
         self.requests.len() > 0
@@ -385,6 +399,7 @@ impl Replica {
             || self.links.has_regency_below((self.change.regency, self.change.is_live()))
             || self.window.has_work()
             || self.log.prefix() != self.chain.certified()
+            || self.is_told_of_more()
             || self.checkpoints.is_open()
             || self.links.has_answered()
             || self.links.ahead(self.log.prefix()).next().is_some()

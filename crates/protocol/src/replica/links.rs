@@ -160,6 +160,9 @@ impl Replica {
             self.links.renew_answers();
             if self.has_open_work() {
                 self.links.note_sent(now);
+                let prefix = self.log.prefix();
+                let (at, rounds) = self.status_rounds;
+                self.status_rounds = (prefix, if at == prefix { rounds.saturating_add(1) } else { 1 });
                 broadcast(Message::Status(self.own_status(now)), actions);
                 self.resend_change(None, actions);
                 self.announce_again(now, actions);
