@@ -11,6 +11,7 @@ mod failure;
 mod init;
 mod keys;
 mod kv;
+mod log;
 mod output;
 mod process;
 mod redis;
@@ -49,6 +50,7 @@ enum Command {
     Counter(counter::Arguments),
     Redis(redis::Arguments),
     Keys(keys::Arguments),
+    Log(log::Arguments),
     Sim(sim::Arguments),
     Bench(bench::Arguments),
     Completions(completions::Arguments),
@@ -80,6 +82,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Counter(arguments) => counter::run(&arguments),
         Command::Redis(arguments) => redis::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -118,6 +118,8 @@ codes! {
     InvariantBroken = 130, Failed;
     /// A replica that found one of its own invariants broken and stopped.
     Invariant = 131, Safety;
+    /// A log that is damaged where no crash can have torn it.
+    LogDamaged = 132, Failed;
 }
 
 impl fmt::Display for ErrorCode {

@@ -114,6 +114,9 @@ pub(crate) struct SegmentPlace {
 }
 
 /// A log that is being read.
+///
+/// A log that is written meanwhile can be read too, for a scrub or for another replica, up to a record that was
+/// durable when the reader was opened; the ending then means nothing, and a segment that was cut meanwhile is missed.
 pub struct LogReader {
     disk: Box<dyn Disk>,
     identity: Identity,
