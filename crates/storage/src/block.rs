@@ -50,23 +50,6 @@ pub(crate) fn open<'a>(
     block: &'a [u8],
     file: &str,
 ) -> Result<&'a [u8], Refusal> {
-    let (found, content) = open_any(magic, block, file)?;
-    let file = file.to_owned();
-    if found.cluster != identity.cluster {
-        return Err(Refusal::Foreign(StorageError::WrongCluster { file, found: found.cluster }));
-    }
-    if found.replica != identity.replica {
-        return Err(Refusal::Foreign(StorageError::WrongReplica { file, found: found.replica }));
-    }
-    Ok(content)
-}
-
-/// The content of a block that `seal` made, and whose it is.
-pub(crate) fn open_any<'a>(
-    magic: &[u8; 8],
-    block: &'a [u8],
-    file: &str,
-) -> Result<(Identity, &'a [u8]), Refusal> {
     let (mut body, found) = block.split_last_chunk::<CHECKSUM_BYTES>().ok_or(Refusal::Damaged)?;
     if checksum(body) != *found {
         return Err(Refusal::Damaged);
@@ -78,8 +61,15 @@ pub(crate) fn open_any<'a>(
         return Err(Refusal::Foreign(StorageError::Version { file, found: version, known: FORMAT_VERSION }));
     }
     let (cluster, mut body) = body.split_first_chunk::<32>().ok_or(Refusal::Damaged)?;
-    let replica = body.try_get_u16_le().map_err(|_| Refusal::Damaged)?;
-    Ok((Identity { cluster: ClusterId(*cluster), replica: ReplicaId(replica) }, body))
+    let replica = ReplicaId(body.try_get_u16_le().map_err(|_| Refusal::Damaged)?);
+    let (cluster, file) = (ClusterId(*cluster), file.to_owned());
+    if cluster != identity.cluster {
+        return Err(Refusal::Foreign(StorageError::WrongCluster { file, found: cluster }));
+    }
+    if replica != identity.replica {
+        return Err(Refusal::Foreign(StorageError::WrongReplica { file, found: replica }));
+    }
+    Ok(body)
 }
 
 /// Writes a small file so that after a crash it is there in full, or the one before is.

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use proptest::prelude::*;
 use regency_storage::log::{Damage, DamageCause, Ending, Log, Recovered, Recovery, Tail};
 use regency_storage::{Disk, Fault, FaultyDisk, LogPosition, RealDisk, StorageError};
 use scene::{IDENTITY, grow, log_of, open, read, record, scratch, settings};
@@ -262,5 +263,62 @@ fn a_damaged_log_is_set_aside_and_a_new_one_begins_where_the_caller_says() {
         log.cut(LogPosition(100)).unwrap();
         assert!(!disk.names().iter().any(|name| name.starts_with("damaged-")));
         assert_eq!(open(disk).unwrap().2, 100);
+    }
+}
+
+/// What may happen to whole blocks of a file.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    Zero,
+    Swap(u64),
+    Cut,
+    Noise(u8),
+}
+
+fn blow() -> impl Strategy<Value = Blow> {
+    prop_oneof![
+        Just(Blow::Zero),
+        (0u64..64).prop_map(Blow::Swap),
+        Just(Blow::Cut),
+        (1u8..=255).prop_map(Blow::Noise)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_blow_to_a_sealed_log_is_reported_or_hit_nothing(place in 0u64..64, sectors in 1usize..17, blow in blow()) {
+        let (disk, log) = log_of(60, 7);
+        log.close().unwrap();
+        let names: Vec<String> = disk.names().into_iter().filter(|name| name.starts_with("log-0")).collect();
+        // All but the newest segment, which holds the seal.
+        let (_, older) = names.split_last().unwrap();
+        let name = &older[place as usize % older.len()];
+        let mut bytes = disk.content(name).unwrap();
+        let at = |place: u64| (place * 1536 % bytes.len() as u64) as usize;
+        let (from, length) = (at(place), sectors * 512);
+        let to = (from + length).min(bytes.len());
+        match blow {
+            Blow::Zero => bytes[from..to].fill(0),
+            Blow::Swap(other) => {
+                let other = at(other).min(bytes.len() - (to - from));
+                let (left, right) = (bytes[from..to].to_vec(), bytes[other..other + to - from].to_vec());
+                bytes[from..to].copy_from_slice(&right);
+                bytes[other..other + left.len()].copy_from_slice(&left);
+            }
+            Blow::Cut => bytes.truncate(from),
+            Blow::Noise(mask) => bytes[from..to].iter_mut().for_each(|byte| *byte ^= mask),
+        }
+        disk.create(name).unwrap().write_at(0, &bytes).unwrap();
+        // `read` compares every record with what was appended.
+        let (last, ending) = read(disk).unwrap();
+        match ending {
+            Ending::Damaged(damage) => {
+                prop_assert_eq!(&damage.file, name);
+                prop_assert_eq!(damage.first.0, last + 1);
+            }
+            ending => prop_assert_eq!((last, ending), (60, Ending::Sealed)),
+        }
     }
 }

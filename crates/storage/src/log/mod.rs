@@ -17,7 +17,7 @@ use regency_protocol::ids::LogPosition;
 use regency_protocol::mutants::{Mutant, is_active};
 
 pub use frame::{ChainHash, FrameKind};
-pub use reader::{Damage, DamageCause, Ending, Entry, LogReader, owner};
+pub use reader::{Damage, DamageCause, Ending, Entry, LogReader};
 pub use recovery::{DamagedLog, Record, Recovered, Recovery, Tail};
 
 use crate::Identity;

@@ -132,22 +132,12 @@ pub struct LogReader {
     ending: Option<Ending>,
 }
 
-/// Whose log lies on a disk; nothing if there is none, or it is too damaged to tell.
-pub fn owner(disk: &dyn Disk) -> Result<Option<Identity>, StorageError> {
-    let Some(bytes) = block::read_file(disk, BEGIN_FILE, BEGIN_BYTES_MAX)? else { return Ok(None) };
-    match LogBegin::owner(&bytes) {
-        Ok(identity) => Ok(Some(identity)),
-        Err(Refusal::Damaged) => Ok(None),
-        Err(Refusal::Foreign(error)) => Err(error),
-    }
-}
-
 impl LogReader {
     /// Begins to read the log of `identity`.
     ///
     /// # Errors
-    /// A log of another cluster, replica or format, and a disk that cannot even be listed. Damage is no error here:
-    /// [`ending`](Self::ending) tells it.
+    /// A log of another cluster, replica or format, and files that cannot even be listed and opened. Damage is no
+    /// error here: [`ending`](Self::ending) tells it.
     pub fn open(disk: Box<dyn Disk>, identity: Identity) -> Result<Self, StorageError> {
         let names = disk.list().on(DiskOperation::List, ".")?;
         let mut segments: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
@@ -176,10 +166,11 @@ impl LogReader {
                     None
                 }
             },
-            Err(_) => {
+            Err(StorageError::Disk { operation: DiskOperation::Read, .. }) => {
                 ending = bad_begin(DamageCause::Unreadable);
                 None
             }
+            Err(error) => return Err(error),
         };
         if let Some(begin) = begin {
             let cut = segments.partition_point(|segment| *segment < begin.segment);
@@ -193,7 +184,7 @@ impl LogReader {
     /// The next frame; nothing at the end, of which [`ending`](Self::ending) then tells the kind.
     ///
     /// # Errors
-    /// A segment of another cluster, replica or format.
+    /// A segment of another cluster, replica or format, or one that cannot be opened.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, StorageError> {
         let current = loop {
             if self.ending.is_some() {
@@ -277,10 +268,8 @@ impl LogReader {
             self.damaged(name, 0, DamageCause::Missing);
             return Ok(());
         }
-        let Ok(file) = self.disk.open(&name) else {
-            self.damaged(name, 0, DamageCause::Unreadable);
-            return Ok(());
-        };
+        // Who may not open it has the wrong rights, or too many files; that says nothing of what is in it.
+        let file = self.disk.open(&name).on(DiskOperation::Open, &name)?;
         let mut block = vec![0; SEGMENT_HEADER_BYTES];
         if file.read_at(0, &mut block).is_err() {
             self.damaged(name, 0, DamageCause::Unreadable);

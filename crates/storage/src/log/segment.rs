@@ -166,11 +166,6 @@ impl LogBegin {
         let first = LogPosition(content.try_get_u64_le().map_err(|_| Refusal::Damaged)?);
         Ok(Self { segment, first })
     }
-
-    /// Whose log the file belongs to.
-    pub(crate) fn owner(bytes: &[u8]) -> Result<Identity, Refusal> {
-        block::open_any(BEGIN_MAGIC, bytes, BEGIN_FILE).map(|(identity, _)| identity)
-    }
 }
 
 #[cfg(test)]
