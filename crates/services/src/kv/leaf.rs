@@ -17,6 +17,8 @@ use super::record::Record;
 pub(super) const RECORDS_MAX: usize = 64;
 /// Changes that are noted beside shared records; with more the leaf gets records of its own.
 const CHANGES_MAX: usize = 16;
+/// Bytes of a key that are looked at before the key itself.
+const HEAD_BYTES: usize = 8;
 
 /// Records by key.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +37,14 @@ enum Change {
     Removed(Record),
 }
 
-/// Records in the order of their keys, and a byte for each that tells most keys apart: the right one of them is
-/// found without a look at the others, of which each would be a cache miss.
+/// Records in the order of their keys, and of each key the first bytes that are not the same in all of them: most
+/// searches look at one record only, of which each would be a cache miss.
 #[derive(Clone, Debug, Default)]
 struct Base {
-    marks: ArrayVec<u8, RECORDS_MAX>,
+    /// Bytes with which all keys begin.
+    shared: usize,
+    /// What follows them in each key, up to eight bytes.
+    heads: ArrayVec<u64, RECORDS_MAX>,
     records: ArrayVec<Record, RECORDS_MAX>,
 }
 
@@ -90,8 +95,7 @@ impl Leaf {
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Record> {
         if let Some(base) = self.unshared() {
             let place = base.find(key)?;
-            base.marks.remove(place);
-            let removed = base.records.remove(place);
+            let removed = base.remove(place);
             self.len -= 1;
             return Some(removed);
         }
@@ -108,10 +112,10 @@ impl Leaf {
     /// Takes over the records of a leaf whose keys are all greater.
     pub(super) fn append(&mut self, mut upper: Self) {
         upper.own();
-        let Base { marks, records } = Arc::unwrap_or_clone(upper.base);
+        let Base { records, .. } = Arc::unwrap_or_clone(upper.base);
         let base = self.own();
-        base.marks.extend(marks);
         base.records.extend(records);
+        base.look_at_all();
         self.len = base.records.len();
     }
 
@@ -191,39 +195,90 @@ impl Change {
 
 impl Base {
     fn find(&self, key: &[u8]) -> Option<usize> {
-        let mark = mark(key);
-        let marked = self.marks.iter().enumerate().filter(|(_, other)| **other == mark);
-        marked.map(|(place, _)| place).find(|place| self.records[*place].key() == key)
+        self.search(key).ok()
     }
 
     fn find_mut(&mut self, key: &[u8]) -> Option<&mut Record> {
         self.find(key).map(|place| &mut self.records[place])
     }
 
+    /// The place of a key; if there is none, where it would be among keys that begin as all of them do.
+    fn search(&self, key: &[u8]) -> Result<usize, usize> {
+        let head = head(key, self.shared);
+        let low = self.heads.partition_point(|other| *other < head);
+        let same = self.heads[low..].partition_point(|other| *other == head);
+        let found = self.records[low..low + same].binary_search_by(|record| record.key().cmp(key));
+        found.map(|place| low + place).map_err(|place| low + place)
+    }
+
     fn insert(&mut self, record: Record) -> (Option<Record>, Option<Self>) {
-        if let Some(place) = self.find(record.key()) {
-            return (Some(std::mem::replace(&mut self.records[place], record)), None);
-        }
-        let place = self.records.partition_point(|other| other.key() < record.key());
+        let place = match self.search(record.key()) {
+            Ok(place) => return (Some(std::mem::replace(&mut self.records[place], record)), None),
+            Err(place) => place,
+        };
+        let Some(first) = self.records.first() else {
+            self.records.push(record);
+            self.look_at_all();
+            return (None, None);
+        };
+        let begins_alike = record.key().get(..self.shared) == first.key().get(..self.shared);
+        let place = if begins_alike {
+            place
+        } else if record.key() < first.key() {
+            0
+        } else {
+            self.records.len()
+        };
         if self.records.len() < RECORDS_MAX {
-            self.add(place, record);
+            self.add(place, record, begins_alike);
             return (None, None);
         }
         let middle = split_place(place, RECORDS_MAX);
         let mut upper = Self {
-            marks: self.marks.drain(middle..).collect(),
+            shared: self.shared,
+            heads: self.heads.drain(middle..).collect(),
             records: self.records.drain(middle..).collect(),
         };
         match place.checked_sub(middle) {
-            Some(place) => upper.add(place, record),
-            None => self.add(place, record),
+            Some(place) => upper.add(place, record, begins_alike),
+            None => self.add(place, record, begins_alike),
         }
+        self.look_again();
+        upper.look_again();
         (None, Some(upper))
     }
 
-    fn add(&mut self, place: usize, record: Record) {
-        self.marks.insert(place, mark(record.key()));
+    fn add(&mut self, place: usize, record: Record, begins_alike: bool) {
+        self.heads.insert(place, head(record.key(), self.shared));
         self.records.insert(place, record);
+        if !begins_alike {
+            self.look_at_all();
+        }
+    }
+
+    fn remove(&mut self, place: usize) -> Record {
+        self.heads.remove(place);
+        self.records.remove(place)
+    }
+
+    /// Makes the heads say more, if their keys have come to share much more than they did.
+    fn look_again(&mut self) {
+        if self.shared_by_all() >= self.shared + HEAD_BYTES / 2 {
+            self.look_at_all();
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        self.shared = self.shared_by_all();
+        self.heads = self.records.iter().map(|record| head(record.key(), self.shared)).collect();
+    }
+
+    /// Bytes with which all keys begin: those that the first and the last have in common.
+    fn shared_by_all(&self) -> usize {
+        let ends = self.records.first().zip(self.records.last());
+        ends.map_or(0, |(first, last)| {
+            first.key().iter().zip(last.key()).take_while(|(first, last)| first == last).count()
+        })
     }
 
     /// Enters changes: first those that make room.
@@ -232,8 +287,7 @@ impl Base {
             if let Change::Removed(record) = change
                 && let Some(place) = self.find(record.key())
             {
-                self.marks.remove(place);
-                self.records.remove(place);
+                self.remove(place);
             }
         }
         for change in changes.drain(..) {
@@ -251,17 +305,13 @@ pub(super) fn split_place(place: usize, most: usize) -> usize {
     if place >= most { most } else { most / 2 }
 }
 
-/// One byte that depends on all bytes of a key. Who makes many keys with the same one makes the search among the
-/// records of a leaf as slow as it would be without.
-fn mark(key: &[u8]) -> u8 {
-    let (words, rest) = key.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let mix = |sum: u64, word: &[u8; 8]| {
-        (sum.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    };
-    let [.., mark] = mix(words.iter().fold(key.len() as u64, mix), &last).to_le_bytes();
-    mark
+/// What follows the first `shared` bytes of a key, as a number in the order of keys.
+fn head(key: &[u8], shared: usize) -> u64 {
+    let rest = key.get(shared..).unwrap_or_default();
+    let mut head = [0; HEAD_BYTES];
+    let length = rest.len().min(HEAD_BYTES);
+    head[..length].copy_from_slice(&rest[..length]);
+    u64::from_be_bytes(head)
 }
 
 /// Records in order; see [`Leaf::range`].
