@@ -41,6 +41,11 @@ fn replica(name: &str, is_closed: bool) -> (PathBuf, PathBuf) {
     (directory, config.data.join("log-000000000001"))
 }
 
+/// Removes the cluster that `replica` made.
+fn remove(directory: &Path) {
+    fs::remove_dir_all(directory.parent().unwrap()).unwrap();
+}
+
 /// Makes one byte of a file another.
 fn spoil(file: &Path, offset: u64) {
     let mut file = fs::OpenOptions::new().write(true).open(file).unwrap();
@@ -60,6 +65,7 @@ fn a_good_log_is_verified_and_dumped() {
     let expected = r#"{"position":2,"segment":1,"offset":4256,"length":100,"kind":"0x02","chain":""#;
     assert!(out.lines().nth(1).unwrap().starts_with(expected), "{out}");
     assert!(out.lines().last().unwrap().contains(r#""kind":"seal""#), "{out}");
+    remove(&directory);
 }
 
 #[test]
@@ -73,6 +79,7 @@ fn a_damaged_log_names_segment_and_offset_and_fails() {
     assert!(error.contains("log-000000000001 at offset 4256 (record 2)"), "{error}");
     let (status, out, _) = log("dump", &directory);
     assert_eq!((status, out.lines().count()), (1, 1));
+    remove(&directory);
 }
 
 #[test]
@@ -82,4 +89,5 @@ fn a_torn_tail_is_told_and_is_no_failure() {
     let (status, out, _) = log("verify", &directory);
     assert_eq!(status, 0);
     assert!(out.contains(r#""last":4,"records":4,"bytes":400,"ending":"torn""#), "{out}");
+    remove(&directory);
 }

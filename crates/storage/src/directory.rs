@@ -355,5 +355,6 @@ mod tests {
         drop(held);
         DirectoryLock::hold(&path).unwrap();
         Marks::init(&RealDisk::new(&path), IDENTITY).unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
     }
 }

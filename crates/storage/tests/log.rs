@@ -129,6 +129,7 @@ fn a_full_disk_loses_nothing_and_is_tried_again() {
 
 #[test]
 fn free_bytes_of_a_real_disk_are_told() {
-    let disk = RealDisk::new(&scratch("free"));
+    let path = scratch("free");
+    let disk = RealDisk::new(&path);
     assert!(disk.free_bytes().unwrap() > 0);
 }

@@ -48,7 +48,8 @@ fn instances(store: &SnapshotStore) -> Vec<u64> {
 
 #[test]
 fn what_was_written_is_read_back_after_a_restart() {
-    let disk = RealDisk::new(&scratch("snapshot"));
+    let path = scratch("snapshot");
+    let disk = RealDisk::new(&path);
     for (instance, length) in [(10, 3_000_000), (20, 1), (30, 0)] {
         let mut store = open(&disk);
         take(&mut store, instance, &state(instance, length)).unwrap();

@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
 use regency_protocol::ids::{ClusterId, ReplicaId};
 use regency_storage::log::{Ending, Log, LogReader, LogSettings, Tail};
@@ -69,10 +70,26 @@ pub(crate) fn log_of(last: u64, group: u64) -> (FaultyDisk, Log) {
     (disk, log)
 }
 
-/// An empty directory of this test's own.
-pub(crate) fn scratch(name: &str) -> PathBuf {
+/// An empty directory of this test's own, removed at its end.
+pub(crate) struct Scratch(PathBuf);
+
+impl Deref for Scratch {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) fn scratch(name: &str) -> Scratch {
     let path = std::env::temp_dir().join(format!("regency-storage-{}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).unwrap();
-    path
+    Scratch(path)
 }
