@@ -18,6 +18,7 @@ use crate::ordering::candidate::{Candidate, Source};
 use crate::record::{Record, RecordedBatch};
 use crate::snapshot::SnapshotHead;
 use crate::time::Timestamp;
+use crate::view::Mode;
 
 /// Why a log does not lead to a state; it is damaged, or another replica's.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -249,20 +250,25 @@ impl Replica {
             Message::Accept(vote) => (Record::Lock(*vote), vote.instance, vote.digest),
             _ => return,
         };
+        // An ACCEPT may rest on the WRITEs of others alone: their records hold the batch.
+        let may_lack = matches!(record, Record::Lock(_)) && self.view.mode() == Mode::Bft;
         if !is_active(Mutant::WriteWithoutBodies) {
-            self.record_batch(id, digest, actions);
+            self.record_batch(id, digest, may_lack, actions);
         }
         self.journal.append(record, Some(id), actions);
     }
 
-    fn record_batch(&mut self, id: InstanceId, digest: Digest, actions: &mut Vec<Action>) {
+    fn record_batch(&mut self, id: InstanceId, digest: Digest, may_lack: bool, actions: &mut Vec<Action>) {
         if !self.journal.is_kept() || id <= self.log.prefix() {
             return;
         }
         let Some(candidate) = self.window.get(id).and_then(|open| open.candidates.get(&digest)) else {
             return;
         };
-        assert!(candidate.is_complete(), "a vote needs its batch with all bodies");
+        if !candidate.is_complete() {
+            assert!(may_lack, "a WRITE needs its batch with all bodies");
+            return;
+        }
         let batch = Arc::clone(candidate.batch());
         let requests: Vec<Arc<Request>> = candidate.requests().cloned().collect();
         self.append_batch(RecordedBatch { batch, requests }, digest, actions);
