@@ -78,7 +78,7 @@ pub(crate) fn run(repository: &Repository) -> Result<()> {
     let binary = Binary::release(repository)?;
     let scratch = Scratch::new("bench-smoke")?;
     for (request_auth, runs) in [("channel", &CHANNEL_RUNS[..]), ("signature", &SIGNATURE_RUNS[..])] {
-        let plan = Plan { service: "null", request_auth, redis: false };
+        let plan = Plan { service: "null", request_auth, durability: "none", redis: false };
         let cluster = Cluster::start(&binary, scratch.path(), plan)?;
         for run in runs {
             measure(&binary, &cluster, request_auth, run)?;

@@ -36,6 +36,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) service: &'a str,
     /// `signature` or `channel`.
     pub(crate) request_auth: &'a str,
+    /// `sync`, `async` or `none`.
+    pub(crate) durability: &'a str,
     /// Whether there is a Redis front.
     pub(crate) redis: bool,
 }
@@ -48,6 +50,7 @@ impl Cluster {
         let name = directory.to_string_lossy().into_owned();
         let mut arguments = vec!["cluster", name.as_str(), "--no-ui", "--base-port", base_port.as_str()];
         arguments.extend(["--service", plan.service, "--request-auth", plan.request_auth]);
+        arguments.extend(["--durability", plan.durability]);
         let redis_port = if plan.redis { Some(free_port()?) } else { None };
         let redis = redis_port.map(|port| format!("127.0.0.1:{port}"));
         if let Some(redis) = &redis {

@@ -55,7 +55,7 @@ pub(crate) fn run(repository: &Repository) -> Result<()> {
     require_programs()?;
     let binary = Binary::release(repository)?;
     let scratch = Scratch::new("external")?;
-    let plan = Plan { service: "kv", request_auth: "signature", redis: true };
+    let plan = Plan { service: "kv", request_auth: "signature", durability: "sync", redis: true };
     let cluster = Cluster::start(&binary, scratch.path(), plan)?;
     let bench = Bench { repository, binary: &binary, cluster: &cluster, scratch: scratch.path() };
     let mut failed = 0;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use regency::config::{CLUSTER_FILE, Cluster, DATA_DIRECTORY, KEY_FILE, replica_directory};
-use regency::replica::{IdleData, boot_marker};
+use regency::config::{CLUSTER_FILE, Cluster, DATA_DIRECTORY, KEY_FILE, durability_name, replica_directory};
+use regency::protocol::ids::ReplicaId;
+use regency::replica::{IdleData, Life};
 
 use crate::failure::{self, ErrorCode, ExitStatus, Failure, Outcome};
 use crate::init::{self, Plan, REDIS_LOG_FILE};
@@ -104,7 +105,7 @@ fn open(arguments: &Arguments) -> Result<Cluster, Failure> {
         return Ok(cluster);
     }
     let cluster = Cluster::read(&file)?;
-    if let Some(flag) = arguments.plan.contradiction(&cluster)? {
+    if let Some(flag) = arguments.plan.contradiction(&cluster) {
         return Err(Failure::new(
             ErrorCode::Contradiction,
             format!(
@@ -126,15 +127,15 @@ fn open(arguments: &Arguments) -> Result<Cluster, Failure> {
     if arguments.fresh {
         return fresh(directory, &cluster);
     }
-    let lived = lived(directory, &cluster);
-    if lived > cluster.view().faults() {
+    let lost = votes_lost(directory, &cluster)?;
+    if lost > cluster.view().faults() {
         let shown = directory.display();
         return Err(Failure::new(
             ErrorCode::VotesLost,
             format!(
-                "{lived} replicas of {shown} have lived before and, with durability {}, lost their votes and the \
+                "{lost} replicas of {shown} have lived before and, with durability {}, lost their votes and the \
                  state: more than f = {}",
-                cluster.durability().name(),
+                durability_name(cluster.durability()),
                 cluster.view().faults()
             ),
             format!(
@@ -147,23 +148,32 @@ fn open(arguments: &Arguments) -> Result<Cluster, Failure> {
 
 /// The same replicas and keys as another cluster, with nothing of the old one.
 ///
-/// The cluster file first: with the old one and no markers, replicas would vote again where they voted before.
+/// The cluster file first: with the old one and new marks, replicas would vote again where they voted before.
 fn fresh(directory: &Path, cluster: &Cluster) -> Result<Cluster, Failure> {
-    let members = cluster.view().members().iter();
-    let data = members.map(|member| directory.join(replica_directory(member.id)).join(DATA_DIRECTORY));
-    let held = data.map(|path| IdleData::hold(&path)).collect::<Result<Vec<_>, _>>()?;
+    let held = hold_all(directory, cluster)?;
     let renewed = cluster.renewed()?;
     renewed.write(&directory.join(CLUSTER_FILE))?;
-    held.into_iter().try_for_each(IdleData::forget)?;
+    held.into_iter().try_for_each(|(id, data)| data.renew(renewed.id(), id))?;
     eprintln!("begun anew: {}", init::describe(&renewed));
     Ok(renewed)
 }
 
-/// How many replicas have voted before.
-fn lived(directory: &Path, cluster: &Cluster) -> usize {
-    let data = |id| directory.join(replica_directory(id)).join(DATA_DIRECTORY);
+/// How many replicas would come back without their votes.
+fn votes_lost(directory: &Path, cluster: &Cluster) -> Result<usize, Failure> {
+    let mut lost = 0;
+    for (id, data) in hold_all(directory, cluster)? {
+        if data.life(cluster.id(), id, cluster.durability())? == Life::VotesLost {
+            lost += 1;
+        }
+    }
+    Ok(lost)
+}
+
+/// The data directories of all replicas, none of which runs.
+fn hold_all(directory: &Path, cluster: &Cluster) -> Result<Vec<(ReplicaId, IdleData)>, Failure> {
     let members = cluster.view().members().iter();
-    members.filter(|member| boot_marker(&data(member.id)).exists()).count()
+    let data = |id| directory.join(replica_directory(id)).join(DATA_DIRECTORY);
+    members.map(|member| Ok((member.id, IdleData::hold(&data(member.id))?))).collect()
 }
 
 fn redis_role(arguments: &Arguments, address: &str) -> Role {

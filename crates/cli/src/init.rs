@@ -9,12 +9,13 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use regency::config::{
     CLIENT_DIRECTORY, CLUSTER_FILE, ClientConfig, Cluster, DATA_DIRECTORY, Durability, Genesis,
-    GenesisReplica, KEY_FILE, REPLICA_FILE, ReplicaFile, replica_directory,
+    GenesisReplica, KEY_FILE, REPLICA_FILE, ReplicaFile, durability_name, replica_directory,
 };
 use regency::keys::{Seed, parse_hex};
 use regency::protocol::ids::{PublicKey, ReplicaId};
 use regency::protocol::limits::Settings;
 use regency::protocol::view::{Clients, Mode, RequestAuth, View};
+use regency::replica::prepare_data;
 
 use crate::failure::{self, ErrorCode, ExitStatus, Failure, Outcome};
 use crate::output;
@@ -62,9 +63,9 @@ pub(crate) struct Plan {
     /// What the replicas run [default: kv]
     #[arg(long, value_enum)]
     service: Option<ServiceName>,
-    /// What a replica keeps when it stops [default: none]
-    #[arg(long)]
-    durability: Option<String>,
+    /// When votes leave: on disk (sync), written (async), or at once and lost at a stop (none) [default: sync]
+    #[arg(long, value_enum)]
+    durability: Option<DurabilityName>,
     /// How requests prove who sent them [default: signature]
     #[arg(long, value_enum)]
     request_auth: Option<RequestAuthName>,
@@ -93,6 +94,13 @@ enum ServiceName {
     Kv,
     Counter,
     Null,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DurabilityName {
+    Sync,
+    Async,
+    None,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -162,14 +170,13 @@ pub(crate) fn describe(cluster: &Cluster) -> String {
         view.n(),
         view.faults(),
         cluster.service(),
-        cluster.durability().name(),
+        durability_name(cluster.durability()),
         cluster.id()
     )
 }
 
 /// Writes the files of a new cluster.
 pub(crate) fn create(directory: &Path, plan: &Plan, force: bool) -> Result<Cluster, Failure> {
-    let durability = plan.durability()?;
     let (members, seeds) = plan.members()?;
     let mode = plan.mode();
     let client = Seed::generate()?;
@@ -178,7 +185,7 @@ pub(crate) fn create(directory: &Path, plan: &Plan, force: bool) -> Result<Clust
         mode,
         faults: plan.faults(mode, members.len()),
         service: plan.service().to_owned(),
-        durability,
+        durability: plan.durability(),
         request_auth: plan.request_auth(),
         clients: plan.is_listed().then(|| vec![client.public_key()]),
         replicas,
@@ -187,7 +194,7 @@ pub(crate) fn create(directory: &Path, plan: &Plan, force: bool) -> Result<Clust
     clear(directory, force)?;
     for (index, member) in members.iter().enumerate() {
         let own = directory.join(replica_directory(member.id));
-        make_directory(&own.join(DATA_DIRECTORY))?;
+        prepare_data(&own.join(DATA_DIRECTORY), cluster.id(), member.id)?;
         ReplicaFile::new(member.id).write(&own.join(REPLICA_FILE))?;
         if let Some(seed) = seeds.get(index) {
             seed.write(&own.join(KEY_FILE))?;
@@ -232,8 +239,12 @@ impl Plan {
         self.faults.unwrap_or_else(|| View::faults_max(mode, n).max(1))
     }
 
-    fn durability(&self) -> Result<Durability, Failure> {
-        self.durability.as_deref().map_or(Ok(Durability::None), Durability::parse)
+    fn durability(&self) -> Durability {
+        match self.durability {
+            Some(DurabilityName::Sync) | None => Durability::Sync,
+            Some(DurabilityName::Async) => Durability::Async,
+            Some(DurabilityName::None) => Durability::None,
+        }
     }
 
     fn mode(&self) -> Mode {
@@ -266,9 +277,8 @@ impl Plan {
     }
 
     /// The first flag that was given and says something else than a cluster that exists.
-    pub(crate) fn contradiction(&self, cluster: &Cluster) -> Result<Option<&'static str>, Failure> {
+    pub(crate) fn contradiction(&self, cluster: &Cluster) -> Option<&'static str> {
         let view = cluster.view();
-        let durability = self.durability()?;
         let addresses = |flag: &NewMember| {
             let address = format!("{}:{}", flag.host, flag.port);
             view.member(flag.id).is_some_and(|member| member.address == address && member.key == flag.key)
@@ -287,14 +297,14 @@ impl Plan {
             ("--faults", self.faults.is_none_or(|faults| faults == view.faults())),
             ("--mode", self.mode.is_none() || self.mode() == view.mode()),
             ("--service", self.service.is_none() || self.service() == cluster.service()),
-            ("--durability", self.durability.is_none() || durability == cluster.durability()),
+            ("--durability", self.durability.is_none() || self.durability() == cluster.durability()),
             ("--request-auth", self.request_auth.is_none() || self.request_auth() == view.request_auth()),
             ("--clients", self.clients.is_none() || self.is_listed() == clients_listed),
             ("--host", is_on(self.host.as_deref(), None)),
             ("--base-port", is_on(None, self.base_port)),
             ("--member", self.members.iter().all(addresses)),
         ];
-        Ok(flags.into_iter().find_map(|(flag, agrees)| (!agrees).then_some(flag)))
+        flags.into_iter().find_map(|(flag, agrees)| (!agrees).then_some(flag))
     }
 }
 

@@ -60,7 +60,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 /// Says on stdout that the replica serves, when it does.
 fn announce(handle: &ReplicaHandle, is_stopping: &AtomicBool) -> Result<(), Failure> {
-    while !is_stopping.load(Ordering::Acquire) {
+    // One that has ended is told by whoever waits for it.
+    while !is_stopping.load(Ordering::Acquire) && !handle.has_ended() {
         if !handle.wait_ready(LOOK_PERIOD).ready {
             continue;
         }

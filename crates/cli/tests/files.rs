@@ -103,14 +103,19 @@ fn init_refuses_too_few_replicas() {
 }
 
 #[test]
-fn init_refuses_durability_that_does_not_exist_yet() {
+fn init_knows_three_durabilities_and_takes_the_safest() {
     let scratch = Scratch::new("durability");
-    let demo = scratch.path("demo");
-    for level in ["sync", "async"] {
-        let (status, line) = refusal(&["init", text(&demo), "--durability", level]);
-        assert_eq!((status, line.starts_with("E118 ")), (2, true), "{line}");
+    let levels = [("a", None, "sync"), ("b", Some("async"), "async"), ("c", Some("none"), "none")];
+    for (name, flag, expected) in levels {
+        let demo = scratch.path(name);
+        let mut arguments = vec!["init", text(&demo)];
+        arguments.extend(flag.iter().flat_map(|flag| ["--durability", flag]));
+        assert!(regency(&arguments).status.success());
+        let file = fs::read_to_string(demo.join("cluster.toml")).unwrap();
+        assert!(file.contains(&format!("durability = \"{expected}\"")), "{file}");
+        assert!(demo.join("replica-0/data/never-voted").is_file());
     }
-    assert!(!demo.exists());
+    assert_eq!(regency(&["init", text(&scratch.path("d")), "--durability", "some"]).status.code(), Some(2));
 }
 
 #[test]

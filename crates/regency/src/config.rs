@@ -14,8 +14,9 @@ mod settings;
 
 pub use client::ClientConfig;
 pub use cluster::Cluster;
-pub use genesis::{Durability, Genesis, GenesisReplica};
-pub use replica::{LogFormat, ReplicaConfig, ReplicaFile};
+pub use genesis::{Genesis, GenesisReplica, durability_name, parse_durability};
+pub use regency_protocol::record::Durability;
+pub use replica::{DISK_RESERVE_BYTES, LogFormat, ReplicaConfig, ReplicaFile};
 
 /// The name of the genesis file in a cluster's directory.
 pub const CLUSTER_FILE: &str = "cluster.toml";

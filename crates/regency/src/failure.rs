@@ -120,6 +120,12 @@ codes! {
     Invariant = 131, Safety;
     /// A log that is damaged where no crash can have torn it.
     LogDamaged = 132, Failed;
+    /// A disk that failed to write or to sync.
+    DiskFailed = 133, Safety;
+    /// A replica whose state is not that of the others.
+    Diverged = 134, Safety;
+    /// A disk with less room than the reserve.
+    DiskFull = 135, Safety;
 }
 
 impl fmt::Display for ErrorCode {

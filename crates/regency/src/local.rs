@@ -44,11 +44,13 @@ use regency_protocol::limits::Settings;
 use regency_protocol::view::{Mode, RequestAuth, View};
 
 use crate::client::ClientConfig;
-use crate::config::{Cluster, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig};
+use crate::config::{
+    Cluster, DISK_RESERVE_BYTES, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig,
+};
 use crate::crypto::SigningKey;
 use crate::failure::{ErrorCode, Failure};
 use crate::keys::Seed;
-use crate::replica::{Replica, ReplicaHandle};
+use crate::replica::{Replica, ReplicaHandle, prepare_data};
 use crate::service::Service;
 
 /// What a [`LocalCluster`] is made of.
@@ -134,13 +136,18 @@ impl LocalCluster {
         let (Some(seed), Some(member)) = (self.seeds.get(&id), self.cluster.view().member(id)) else {
             return Err(internal(&format!("there is no replica {id}")));
         };
+        let data = self.directory.join(format!("replica-{id}"));
+        if self.listeners.contains_key(&id) {
+            prepare_data(&data, self.cluster.id(), id)?;
+        }
         let config = ReplicaConfig {
             cluster: self.cluster.clone(),
             id,
             seed: seed.clone(),
             listen: member.address.clone(),
             admin: None,
-            data: self.directory.join(format!("replica-{id}")),
+            data,
+            disk_reserve_bytes: DISK_RESERVE_BYTES,
             log_format: LogFormat::Text,
             log_level: None,
         };

@@ -192,6 +192,24 @@ pub struct Metrics {
     pub sessions: Gauge,
     /// Bytes of decided batches kept for replicas that fell behind.
     pub retained_bytes: Gauge,
+    /// Bytes of records written into the log.
+    pub log_bytes: Counter,
+    /// Records written into the log.
+    pub log_records: Counter,
+    /// How long commits of the log took, each with one sync where the durability wants it.
+    pub log_commit_seconds: Histogram,
+    /// Messages that wait for the log.
+    pub held_messages: Gauge,
+    /// Snapshots written.
+    pub snapshots: Counter,
+    /// How long freezing the state kept the service from executing.
+    pub snapshot_freeze_seconds: Histogram,
+    /// How long writing snapshots took, in the background.
+    pub snapshot_write_seconds: Histogram,
+    /// Bytes of the newest snapshot.
+    pub snapshot_bytes: Gauge,
+    /// The instance of the stable checkpoint.
+    pub stable_checkpoint: Gauge,
     /// The installed regency.
     pub regency: Gauge,
     /// The highest regency that this replica asked for.
@@ -237,6 +255,15 @@ impl Metrics {
             Phase::ALL.map(|phase| family.get_or_create_owned(&PhaseLabel { phase: phase.label() })).into();
         let batch_operations = Histogram::new(exponential_buckets(1.0, 2.0, 13));
         registry.register("batch_operations", "Operations per executed batch", batch_operations.clone());
+        let mut timing = |name: &str, help: &str| {
+            let histogram = latency();
+            registry.register(name, help, histogram.clone());
+            histogram
+        };
+        let log_commit_seconds = timing("log_commit_seconds", "Time per commit of the log");
+        let snapshot_freeze_seconds =
+            timing("snapshot_freeze_seconds", "Time that the service lost to a snapshot");
+        let snapshot_write_seconds = timing("snapshot_write_seconds", "Time to write a snapshot");
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
@@ -251,6 +278,9 @@ impl Metrics {
         let turns = counter("turns", "Turns of the event loop");
         let signatures_checked = counter("signatures_checked", "Signatures checked");
         let replies_unroutable = counter("unroutable_replies", "Replies whose connection was gone");
+        let log_bytes = counter("log_bytes", "Bytes of records written into the log");
+        let log_records = counter("log_records", "Records written into the log");
+        let snapshots = counter("snapshots", "Snapshots written");
         let leader_changes = counter("leader_changes", "Changes of the leader seen");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -265,6 +295,9 @@ impl Metrics {
         let pending_requests = gauge("pending_requests", "Requests that wait to be ordered");
         let sessions = gauge("sessions", "Open sessions");
         let retained_bytes = gauge("retained_bytes", "Bytes of decided batches kept for stragglers");
+        let held_messages = gauge("held_messages", "Messages that wait for the log");
+        let snapshot_bytes = gauge("snapshot_bytes", "Bytes of the newest snapshot");
+        let stable_checkpoint = gauge("stable_checkpoint_instance", "The highest stable checkpoint");
         let regency = gauge("regency", "The installed regency");
         let wanted_regency = gauge("wanted_regency", "The highest regency that this replica asked for");
         let timeout_doublings = gauge("timeout_doublings", "How often the timeout has doubled");
@@ -298,6 +331,15 @@ impl Metrics {
             pending_requests,
             sessions,
             retained_bytes,
+            log_bytes,
+            log_records,
+            log_commit_seconds,
+            held_messages,
+            snapshots,
+            snapshot_freeze_seconds,
+            snapshot_write_seconds,
+            snapshot_bytes,
+            stable_checkpoint,
             regency,
             wanted_regency,
             timeout_doublings,
@@ -330,6 +372,20 @@ impl Metrics {
         if let Some(histogram) = series.and_then(|index| self.phases.get(index)) {
             histogram.observe(time.as_secs_f64());
         }
+    }
+
+    /// Notes a commit of the log.
+    pub fn observe_commit(&self, bytes: usize, records: usize, time: Duration) {
+        self.log_bytes.inc_by(bytes as u64);
+        self.log_records.inc_by(records as u64);
+        self.log_commit_seconds.observe(time.as_secs_f64());
+    }
+
+    /// Notes a snapshot that was written.
+    pub fn observe_snapshot(&self, bytes: u64, time: Duration) {
+        self.snapshots.inc();
+        self.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.snapshot_write_seconds.observe(time.as_secs_f64());
     }
 
     /// How often a fault was counted.

@@ -1,7 +1,7 @@
 //! A running replica: start it with a configuration and a service, ask it how it is, stop it.
 //!
 //! [`Replica::builder`] opens the data directory, binds the ports and starts one thread, on which everything
-//! happens; [`ReplicaHandle`] is what the starter keeps. Several replicas may run in one process.
+//! happens but what the disk does in the background; [`ReplicaHandle`] is what the starter keeps. Several replicas may run in one process.
 
 #[cfg(feature = "adversity")]
 #[path = "replica/adversity.rs"]
@@ -12,17 +12,25 @@ mod conduct;
 mod clock;
 mod connection;
 mod data_directory;
+mod disk_thread;
 mod event_loop;
 mod executor;
+mod held;
 mod inbound;
+mod journal;
+mod lazy_disk;
 mod network;
 mod peers;
 mod phases;
 mod port_holder;
+mod recovery;
 mod resolver;
+mod room;
 mod routes;
+mod snapshots;
 mod status;
 mod verifier;
+mod written_log;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -33,8 +41,8 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 use regency_protocol::ids::ReplicaId;
-use regency_protocol::record::Durability;
-use regency_protocol::replica::{Replica as Core, ReplicaConfig as CoreConfig, Start};
+use regency_protocol::replica::{ReplicaConfig as CoreConfig, Start};
+use regency_storage::Identity as Owner;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tracing::{info, warn};
 
@@ -42,22 +50,24 @@ use tracing::{info, warn};
 #[doc(hidden)]
 pub use conduct::Adversity;
 pub use connection::Patience;
-pub use data_directory::{IdleData, Life, boot_marker};
+pub use data_directory::{IdleData, Life, prepare_data};
 pub use status::{Readiness, StatusReport};
 
 use crate::admin::Admin;
-use crate::config::ReplicaConfig;
+use crate::config::{ReplicaConfig, durability_name};
 use crate::crypto::SigningKey;
 use crate::failure::{ErrorCode, Failure};
 use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::transport::TlsIdentity;
+use clock::Clock;
 use conduct::Conduct;
 use data_directory::DataDirectory;
 use event_loop::{EventLoop, Parts};
 use executor::Executor;
 use network::Network;
 use port_holder::port_holder;
+use recovery::Recovery;
 use routes::Routes;
 
 /// Commands that wait for the loop.
@@ -194,7 +204,10 @@ impl ReplicaBuilder {
         })?;
         let cluster = config.cluster.clone();
         let view = cluster.view().clone();
-        let (directory, life) = DataDirectory::open(&config.data, cluster.id(), config.id)?;
+        let owner = Owner { cluster: cluster.id(), replica: config.id };
+        let directory = DataDirectory::open(&config.data, owner, cluster.durability())?;
+        let life = directory.life();
+        tell_life(life, &config);
         let listener = match listener {
             Some(listener) => listener,
             None => bind(&config.listen)?,
@@ -217,7 +230,7 @@ impl ReplicaBuilder {
         let (network, waker) =
             Network::new(listener, tls, view.clone(), config.id, metrics.clone(), patience)?;
         let (commands, received) = sync_channel(COMMANDS_MAX);
-        let remote = Remote { commands, waker };
+        let remote = Remote { commands, waker: waker.clone() };
         let admin = admin_listener
             .map(|listener| Admin::start(listener, remote.clone(), metrics.clone(), config.id))
             .transpose()?;
@@ -239,14 +252,16 @@ impl ReplicaBuilder {
             conduct,
             key,
             network,
-            core: Core::new(CoreConfig {
+            core: CoreConfig {
                 view: view.clone(),
                 me: config.id,
                 settings: cluster.settings().clone(),
-                start: start_of(life, &config),
-                durability: Durability::None,
+                start: Start::Fresh,
+                durability: cluster.durability(),
                 eager_instances: EAGER_INSTANCES,
-            }),
+            },
+            disk_reserve_bytes: config.disk_reserve_bytes,
+            waker,
             view,
             validator: service.validator(),
             executor: Executor::new(service),
@@ -330,6 +345,12 @@ impl ReplicaHandle {
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper(self.remote.clone())
+    }
+
+    /// Whether the replica has ended by itself.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits until the replica has ended, and tells why if that was not wanted.
@@ -422,27 +443,47 @@ fn spawn(
     parts: Parts,
     directory: DataDirectory,
 ) -> Result<Option<JoinHandle<Result<(), Failure>>>, Failure> {
-    let run = move || {
-        let outcome = EventLoop::new(parts).run();
-        drop(directory);
-        outcome
-    };
+    let run = move || live(parts, directory);
     thread::Builder::new().name(format!("replica-{id}")).spawn(run).map(Some).map_err(no_system)
 }
 
-fn start_of(life: Life, config: &ReplicaConfig) -> Start {
+/// A replica's life, from what is left of the one before to what is kept for the one after.
+fn live(mut parts: Parts, mut directory: DataDirectory) -> Result<(), Failure> {
+    let commands = &parts.commands;
+    let mut is_stopped = || {
+        // Who asks for figures now is not answered.
+        commands.try_iter().any(|command| matches!(command, Command::Stop))
+    };
+    let recovery = Recovery {
+        directory: &mut directory,
+        config: parts.core.clone(),
+        executor: &mut parts.executor,
+        now: Clock::start().now(),
+        reserve_bytes: parts.disk_reserve_bytes,
+        waker: parts.waker.clone(),
+        metrics: parts.metrics.clone(),
+        is_stopped: &mut is_stopped,
+    };
+    let Some(recovered) = recovery.run()? else { return Ok(()) };
+    let journal = EventLoop::new(parts, recovered).run()?;
+    match journal.close() {
+        Some(last) => directory.stop(last),
+        // Nothing is kept, or not all of it: the next start finds out which.
+        None => Ok(()),
+    }
+}
+
+fn tell_life(life: Life, config: &ReplicaConfig) {
     match life {
-        Life::First => Start::Fresh,
-        Life::VotesLost => {
-            warn!(
-                replica = config.id.0,
-                marker = %boot_marker(&config.data).display(),
-                "state-lost: this replica lived before, and with durability \"none\" its votes are gone. It follows \
-                 but does not vote, and counts in f. To begin the whole cluster anew, stop all replicas and remove \
-                 the boot marker of each"
-            );
-            Start::StateLost
-        }
+        Life::First | Life::Kept { .. } => {}
+        Life::VotesLost => warn!(
+            replica = config.id.0,
+            data = %config.data.display(),
+            "state-lost: this replica lived before, or its data directory is not that which init made, and with \
+             durability {:?} its votes are gone. It follows but does not vote, and counts in f. To begin the whole \
+             cluster anew, stop all replicas and run `regency cluster DIR --fresh`",
+            durability_name(config.cluster.durability())
+        ),
     }
 }
 

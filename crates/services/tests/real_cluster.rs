@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regency::config::{Cluster, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig};
+use regency::config::{
+    Cluster, DISK_RESERVE_BYTES, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig,
+};
 use regency::crypto::SigningKey;
 use regency::keys::Seed;
 use regency::protocol::ids::ReplicaId;
 use regency::protocol::limits::Settings;
 use regency::protocol::view::{Mode, RequestAuth};
+use regency::replica::prepare_data;
 use regency::{Client, ClientConfig, Replica, ReplicaHandle, Service};
 use regency_services::counter::{self, Counter};
 use regency_services::kv::{KvClient, KvError, KvService, Page, Refusal, Swap};
@@ -30,6 +33,7 @@ impl TestCluster {
     /// Four replicas of `service`; `name` is that of the test.
     fn start<S: Service + Default>(name: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("regency-services-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
         let listeners: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let replicas = (0..)
             .zip(&listeners)
@@ -61,9 +65,11 @@ impl TestCluster {
                     listen: listener.local_addr().unwrap().to_string(),
                     admin: None,
                     data: directory.join(id.to_string()),
+                    disk_reserve_bytes: DISK_RESERVE_BYTES,
                     log_format: LogFormat::Text,
                     log_level: None,
                 };
+                prepare_data(&config.data, cluster.id(), config.id).unwrap();
                 Replica::builder(config).service(S::default()).listener(listener).start().unwrap()
             })
             .collect();

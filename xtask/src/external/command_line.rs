@@ -90,13 +90,10 @@ fn wrong_use(bench: &Bench<'_>) -> Result<()> {
     let elsewhere = elsewhere.to_string_lossy();
     let three = bench.scratch.join("three");
     let three = three.to_string_lossy();
-    let durable = bench.scratch.join("durable");
-    let durable = durable.to_string_lossy();
-    let calls: [(&[&str], i32, &str); 5] = [
+    let calls: [(&[&str], i32, &str); 4] = [
         (&["status", &elsewhere], 6, "E1"),
         (&["replica", &elsewhere], 6, "E1"),
         (&["init", &three, "--replicas", "3", "--faults", "1"], 6, "E104"),
-        (&["init", &durable, "--durability", "sync"], 2, "E118"),
         (&["counter", bench.cluster.directory(), "get"], 6, "E1"),
     ];
     for (arguments, exit, code) in calls {

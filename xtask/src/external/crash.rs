@@ -45,7 +45,7 @@ pub(super) fn backup(bench: &Bench<'_>) -> Result<()> {
 
 /// The parent is killed without a warning: its children end by themselves.
 pub(super) fn parent(binary: &Binary, scratch: &Path) -> Result<()> {
-    let plan = Plan { service: "counter", request_auth: "channel", redis: false };
+    let plan = Plan { service: "counter", request_auth: "channel", durability: "sync", redis: false };
     let cluster = Cluster::start(binary, scratch, plan)?;
     for (words, expected) in [(&["add", "5"][..], "5\n"), (&["add", "-2"], "3\n"), (&["get"], "3\n")] {
         let mut arguments = vec!["counter", cluster.directory()];

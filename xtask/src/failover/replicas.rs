@@ -43,6 +43,7 @@ impl Replicas {
         let base_port = free_base_port(scenario.replicas)?.to_string();
         let replicas = scenario.replicas.to_string();
         let mut arguments = vec!["init", name.as_str(), "--replicas", &replicas, "--base-port", &base_port];
+        arguments.extend(["--durability", "none"]);
         arguments.extend(["--service", "counter", "--request-auth", scenario.request_auth]);
         let output = binary.output(&arguments)?;
         ensure!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use regency::client::driver::Driver;
 use regency::client::{ClientConfig, Connections, Signatures};
-use regency::config::{self, CLIENT_DIRECTORY, Cluster};
+use regency::config::{self, CLIENT_DIRECTORY, Cluster, durability_name};
 use regency::protocol::view::RequestAuth;
 use serde::Serialize;
 
@@ -204,7 +204,7 @@ impl Bench<'_> {
             cpu_seconds: CpuSeconds { replicas: watched.cpu_seconds, client: counted.cpu.as_secs_f64() },
             replica_resident_bytes_max: watched.resident_bytes_max,
             replicas: cluster.view().n(),
-            durability: cluster.durability().name(),
+            durability: durability_name(cluster.durability()),
             request_auth: match request_auth {
                 RequestAuth::Signature => "signature",
                 RequestAuth::Channel => "channel",

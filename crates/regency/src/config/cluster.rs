@@ -11,10 +11,13 @@ use std::sync::Arc;
 use regency_protocol::digest;
 use regency_protocol::ids::{ClientId, ClusterId, PublicKey, ReplicaId, ViewId};
 use regency_protocol::limits::Settings;
+use regency_protocol::record::Durability;
 use regency_protocol::view::{Clients, Member, Mode, RequestAuth, View, ViewError, ViewParts};
 
 use super::document::{Document, Section};
-use super::genesis::{Durability, FORMAT, Genesis, GenesisReplica, identity, request_auth_name};
+use super::genesis::{
+    FORMAT, Genesis, GenesisReplica, durability_name, identity, parse_durability, request_auth_name,
+};
 use super::settings;
 use crate::failure::{ErrorCode, Failure};
 use crate::keys::parse_hex;
@@ -179,7 +182,7 @@ impl Cluster {
             faults: usize::try_from(root.required_number("faults", "1")?)
                 .map_err(|_| root.bad("faults", "a smaller number"))?,
             service: root.required_text("service", "\"kv\"")?.to_owned(),
-            durability: Durability::parse(root.required_text("durability", "\"none\"")?)?,
+            durability: parse_durability(root.required_text("durability", "\"sync\"")?)?,
             request_auth: match root.required_text("request_auth", "\"signature\"")? {
                 "signature" => RequestAuth::Signature,
                 "channel" => RequestAuth::Channel,
@@ -242,7 +245,8 @@ impl Cluster {
              faults = {faults}\n\
              # The service that every replica runs.\n\
              service = \"{service}\"\n\
-             # What a replica keeps when it stops. \"none\": nothing.\n\
+             # \"sync\": votes leave when they are on disk. \"async\": when they are written; a power failure may lose them.\n\
+             # \"none\": nothing is kept, and a replica that stops has lost its votes.\n\
              durability = \"{durability}\"\n\
              # \"signature\": clients sign what they send. \"channel\": the client's own channel authenticates it.\n\
              request_auth = \"{request_auth}\"\n\
@@ -252,7 +256,7 @@ impl Cluster {
             generation = self.generation,
             faults = view.faults(),
             service = self.service,
-            durability = self.durability.name(),
+            durability = durability_name(self.durability),
         );
         out.push_str(
             "\n# The replicas: id; host:port for replicas and clients; public key; host:port of the admin port (a hint).\n",
@@ -522,10 +526,11 @@ mod tests {
     }
 
     #[test]
-    fn a_durability_that_is_not_offered_is_wrong_use() {
-        let refused = Durability::parse("sync").unwrap_err();
-        assert_eq!(refused.exit_status() as u8, 2);
-        assert_eq!(Durability::parse("strong").unwrap_err().code(), ErrorCode::BadValue);
+    fn every_durability_is_read_as_it_is_written() {
+        for durability in [Durability::Sync, Durability::Async, Durability::None] {
+            assert_eq!(parse_durability(durability_name(durability)), Ok(durability));
+        }
+        assert_eq!(parse_durability("strong").unwrap_err().code(), ErrorCode::BadValue);
     }
 
     #[test]
@@ -536,6 +541,6 @@ mod tests {
         assert!(refused("mode = \"bft\"", "mode = \"bfd\"").starts_with("E111 mode = \"bfd\""));
         assert!(refused("format = 1", "format = 2").starts_with("E118"));
         assert!(refused("faults = 1\n", "").starts_with("E114 faults is missing"));
-        assert!(refused("durability = \"none\"", "durability = \"sync\"").starts_with("E118"));
+        assert!(refused("durability = \"none\"", "durability = \"safe\"").starts_with("E111"));
     }
 }

@@ -3,6 +3,7 @@
 use regency_protocol::digest::{Domain, Hasher};
 use regency_protocol::ids::{ClusterId, PublicKey, ReplicaId};
 use regency_protocol::limits::Settings;
+use regency_protocol::record::Durability;
 use regency_protocol::view::{Clients, Mode, RequestAuth, View};
 
 use super::settings;
@@ -11,39 +12,27 @@ use crate::failure::{ErrorCode, Failure};
 /// The version of the cluster file's format and of the id's derivation.
 pub(super) const FORMAT: u64 = 1;
 
-/// How durable votes and operations are before they leave a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// In memory only: a replica that stops has lost its votes.
-    None,
-}
-
-impl Durability {
-    /// The level of this name; a known one that does not exist yet is refused with exit status 2.
-    pub fn parse(name: &str) -> Result<Self, Failure> {
-        match name {
-            "none" => Ok(Self::None),
-            "sync" | "async" => Err(Failure::new(
-                ErrorCode::NotOffered,
-                format!(
-                    "durability = \"{name}\" is not offered by this version, which keeps everything in memory"
-                ),
-                "use durability \"none\"",
-            )),
-            _ => Err(Failure::new(
+/// The durability of this name.
+pub fn parse_durability(name: &str) -> Result<Durability, Failure> {
+    [Durability::Sync, Durability::Async, Durability::None]
+        .into_iter()
+        .find(|durability| durability_name(*durability) == name)
+        .ok_or_else(|| {
+            Failure::new(
                 ErrorCode::BadValue,
                 format!("durability = \"{name}\" is not possible"),
-                "use durability \"none\"",
-            )),
-        }
-    }
+                "use \"sync\", \"async\" or \"none\"",
+            )
+        })
+}
 
-    /// Its name in files and output.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-        }
+/// How files and output call a durability.
+#[must_use]
+pub fn durability_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Sync => "sync",
+        Durability::Async => "async",
+        Durability::None => "none",
     }
 }
 
@@ -106,7 +95,7 @@ pub(super) fn identity(
     });
     hasher = hasher.number(view.faults() as u64);
     hasher = text(hasher, service);
-    hasher = text(hasher, durability.name());
+    hasher = text(hasher, durability_name(durability));
     hasher = text(hasher, request_auth_name(view.request_auth()));
     hasher = hasher.number(view.n() as u64);
     for member in view.members() {

@@ -16,7 +16,11 @@ use super::{CLUSTER_FILE, DATA_DIRECTORY, KEY_FILE, REPLICA_FILE};
 use crate::failure::{ErrorCode, Failure};
 use crate::keys::Seed;
 
-const KEYS: &[&str] = &["id", "cluster", "key", "data", "listen", "admin", "log_format", "log_level"];
+const KEYS: &[&str] =
+    &["id", "cluster", "key", "data", "disk_reserve_bytes", "listen", "admin", "log_format", "log_level"];
+
+/// Below so many free bytes a replica stops voting until there is room again, unless its file says otherwise.
+pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct ReplicaFile {
     pub key: Option<PathBuf>,
     /// The data directory, relative to the replica's directory.
     pub data: Option<PathBuf>,
+    /// Below so many free bytes the replica stops voting until there is room again.
+    pub disk_reserve_bytes: Option<u64>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// What is logged, in the syntax of `RUST_LOG`.
@@ -81,6 +87,7 @@ impl ReplicaFile {
             cluster: None,
             key: None,
             data: None,
+            disk_reserve_bytes: None,
             log_format: LogFormat::Text,
             log_level: None,
         }
@@ -109,6 +116,7 @@ impl ReplicaFile {
             cluster: path("cluster")?,
             key: path("key")?,
             data: path("data")?,
+            disk_reserve_bytes: root.number("disk_reserve_bytes")?,
             log_format: LogFormat::parse(log_format)
                 .ok_or_else(|| root.bad("log_format", "\"text\" or \"json\""))?,
             log_level: root.text("log_level")?.map(str::to_owned),
@@ -144,6 +152,10 @@ impl ReplicaFile {
         );
         line("The private key, mode 0600, relative to this directory.", "key", path(&self.key), KEY_FILE);
         line("The data directory, relative to this directory.", "data", path(&self.data), DATA_DIRECTORY);
+        let reserve = match self.disk_reserve_bytes {
+            Some(bytes) => format!("disk_reserve_bytes = {bytes}"),
+            None => format!("# disk_reserve_bytes = {DISK_RESERVE_BYTES}"),
+        };
         line(
             "Where to listen; by default the address in the cluster file.",
             "listen",
@@ -169,6 +181,12 @@ impl ReplicaFile {
             self.log_level.clone(),
             "info",
         );
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "# With fewer free bytes on the data directory's disk the replica stops voting until there is room.\n\
+             {reserve}\n"
+        );
         out
     }
 }
@@ -188,6 +206,8 @@ pub struct ReplicaConfig {
     pub admin: Option<String>,
     /// The data directory.
     pub data: PathBuf,
+    /// Below so many free bytes on its disk the replica stops voting until there is room again.
+    pub disk_reserve_bytes: u64,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// What is logged.
@@ -235,6 +255,7 @@ impl ReplicaConfig {
             listen,
             admin,
             data,
+            disk_reserve_bytes: file.disk_reserve_bytes.unwrap_or(DISK_RESERVE_BYTES),
             log_format: file.log_format,
             log_level: file.log_level,
         })
@@ -278,6 +299,7 @@ mod tests {
         file.listen = Some("0.0.0.0:9".into());
         file.admin = Some("localhost:10".into());
         file.data = Some("/var/lib/with \"quotes\"".into());
+        file.disk_reserve_bytes = Some(5);
         file.log_format = LogFormat::Json;
         file.log_level = Some("regency=debug".into());
         assert_eq!(parse(&file.to_toml()).unwrap(), file);

@@ -1,102 +1,214 @@
-//! A replica's data directory: one process at a time, one replica for ever, and whether it lived before.
+//! A replica's data directory: one process at a time, one replica for ever, and what is left of the life before.
 //!
-//! Without durable votes a restarted replica does not know how it voted. The boot marker, durable before the
-//! first vote can leave, tells it so: it must not vote again [RECOVER-2].
+//! Marks, log and snapshots lie in it, each in the format of `regency-storage`; this file turns what they tell into
+//! what the replica may do, and their errors into a person's. A replica that may have forgotten a vote must not
+//! vote again [RECOVER-2]; its marks stay as they are, so that it stays one that has forgotten.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use regency_protocol::ids::{ClusterId, ReplicaId};
+use regency_protocol::ids::{ClusterId, LogPosition, ReplicaId};
+use regency_storage::directory::{BootId, DirectoryLock, Life as Past, Marks};
+use regency_storage::{Identity, RealDisk, StorageError};
 
+use crate::config::Durability;
 use crate::failure::{ErrorCode, Failure};
-use crate::keys::parse_hex;
 
-/// The boot marker: exists from before the first vote.
-const MARKER_FILE: &str = "booted";
-/// Locked by the process that uses the directory; names it.
-const LOCK_FILE: &str = "lock";
-/// Longest marker or lock file that is read.
-const FILE_BYTES_MAX: u64 = 1024;
+/// Where the operating system tells which of its boots this is.
+const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Whether a replica has lived in its directory before.
+/// Whether a replica has lived in its directory before, and with what it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     /// It never voted.
     First,
-    /// It lived before, and its votes are lost.
+    /// It lived before, and everything that it recorded is there.
+    Kept {
+        /// Records that its log has at least.
+        records: LogPosition,
+    },
+    /// It lived before, or may have, and votes of it may be lost.
     VotesLost,
 }
 
 /// A data directory that this process holds.
-#[derive(Debug)]
 pub(super) struct DataDirectory {
-    /// Holds the lock until it is dropped.
-    _lock: File,
+    path: PathBuf,
+    identity: Identity,
+    marks: Marks,
+    boot: BootId,
+    life: Life,
+    /// Holds the directory until it is dropped.
+    _lock: DirectoryLock,
 }
 
 impl DataDirectory {
-    /// Creates or opens the directory, locks it, and makes the boot marker durable.
-    pub(super) fn open(path: &Path, cluster: ClusterId, replica: ReplicaId) -> Result<(Self, Life), Failure> {
-        let disk = |error: io::Error| unusable(path, &error);
-        fs::create_dir_all(path).map_err(disk)?;
-        let lock = lock(path).map_err(disk)??;
-        let marker = path.join(MARKER_FILE);
-        let life = match read_small(&marker) {
-            Ok(text) => {
-                check_marker(path, &text, cluster, replica)?;
-                Life::VotesLost
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let text = format!("cluster = \"{cluster}\"\nreplica = {replica}\n");
-                write_durably(path, &marker, &text).map_err(disk)?;
-                Life::First
-            }
-            Err(error) => return Err(disk(error)),
-        };
-        Ok((Self { _lock: lock }, life))
+    /// Opens the directory of `identity`, and holds it.
+    pub(super) fn open(path: &Path, identity: Identity, durability: Durability) -> Result<Self, Failure> {
+        let lock = hold(path)?;
+        let failed = |error| refused(path, &identity, error);
+        let (marks, past) = Marks::open(Box::new(RealDisk::new(path)), identity).map_err(failed)?;
+        let boot = current_boot();
+        let life = life_after(past, durability, boot);
+        // A boot without a name is never the same one.
+        let boot = boot.map_or_else(random_boot, Ok)?;
+        Ok(Self { path: path.to_owned(), identity, marks, boot, life, _lock: lock })
+    }
+
+    pub(super) fn life(&self) -> Life {
+        self.life
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The files in it.
+    pub(super) fn disk(&self) -> RealDisk {
+        RealDisk::new(&self.path)
+    }
+
+    /// From now on votes may leave: durable before the first of them.
+    pub(super) fn begin_voting(&mut self) -> Result<(), Failure> {
+        let begun = self.marks.begin_voting(self.boot);
+        begun.map_err(|error| refused(&self.path, &self.identity, error))
+    }
+
+    /// The replica has ended in order: all its records up to `log` are durable.
+    pub(super) fn stop(self, log: LogPosition) -> Result<(), Failure> {
+        let Self { path, identity, marks, .. } = self;
+        marks.stop(log).map_err(|error| refused(&path, &identity, error))
     }
 }
 
-/// Where the boot marker of the data directory `path` lies.
+/// Makes `path` the data directory of a replica that has never voted in `cluster`; `init` does it once.
 ///
-/// Whoever removes it declares that the replica never voted. That is true of a whole cluster that begins anew;
-/// of one replica of a running cluster it is a lie that counts in `f`.
-#[must_use]
-pub fn boot_marker(path: &Path) -> PathBuf {
-    path.join(MARKER_FILE)
+/// In a directory without this a replica counts as one that lost its votes.
+pub fn prepare_data(path: &Path, cluster: ClusterId, replica: ReplicaId) -> Result<(), Failure> {
+    let _lock = hold(path)?;
+    let identity = Identity { cluster, replica };
+    Marks::init(&RealDisk::new(path), identity).map_err(|error| refused(path, &identity, error))
 }
 
 /// The data directory of a replica that does not run, held so that it cannot start.
 #[derive(Debug)]
 pub struct IdleData {
     path: PathBuf,
-    /// Holds the lock until it is dropped.
-    _lock: File,
+    /// Holds the directory until it is dropped.
+    _lock: DirectoryLock,
 }
 
 impl IdleData {
     /// Holds the data directory `path`; an error if a process uses it.
     pub fn hold(path: &Path) -> Result<Self, Failure> {
-        fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
-        let lock = lock(path).map_err(|error| unusable(path, &error))??;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: hold(path)? })
     }
 
-    /// Removes the boot marker, durably, and lets the directory go.
+    /// What a replica that starts here would come back with.
+    pub fn life(
+        &self,
+        cluster: ClusterId,
+        replica: ReplicaId,
+        durability: Durability,
+    ) -> Result<Life, Failure> {
+        let identity = Identity { cluster, replica };
+        let (_, past) = Marks::open(Box::new(RealDisk::new(&self.path)), identity)
+            .map_err(|error| refused(&self.path, &identity, error))?;
+        Ok(life_after(past, durability, current_boot()))
+    }
+
+    /// Removes everything that a replica left, and makes the directory that of one that never voted in `cluster`.
     ///
-    /// This declares that the replica never voted in the cluster that its directory will serve next. The cluster
-    /// must be another one by then: in the old one it is a lie that counts in `f`.
-    pub fn forget(self) -> Result<(), Failure> {
-        let removed = match fs::remove_file(self.path.join(MARKER_FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome.and_then(|()| File::open(&self.path)?.sync_all()),
-        };
-        removed.map_err(|error| unusable(&self.path, &error))
+    /// That must be another cluster than the one it served: in the old one it is a lie that counts in `f`.
+    pub fn renew(self, cluster: ClusterId, replica: ReplicaId) -> Result<(), Failure> {
+        let identity = Identity { cluster, replica };
+        let disk = RealDisk::new(&self.path);
+        let renewed = Marks::wipe(&disk).and_then(|()| Marks::init(&disk, identity));
+        renewed.map_err(|error| refused(&self.path, &identity, error))
     }
 }
 
-fn unusable(path: &Path, error: &io::Error) -> Failure {
+/// What is left of a life, by what the durability kept of it.
+fn life_after(past: Past, durability: Durability, boot: Option<BootId>) -> Life {
+    match (durability, past) {
+        (_, Past::First) => Life::First,
+        (_, Past::Unknown) | (Durability::None, _) => Life::VotesLost,
+        (Durability::Sync | Durability::Async, Past::CleanStop { log }) => Life::Kept { records: log },
+        (Durability::Sync, Past::Interrupted { .. }) => Life::Kept { records: LogPosition(0) },
+        // What was written and not synced is there as long as the operating system has not gone down.
+        (Durability::Async, Past::Interrupted { boot: then }) if Some(then) == boot => {
+            Life::Kept { records: LogPosition(0) }
+        }
+        (Durability::Async, Past::Interrupted { .. }) => Life::VotesLost,
+    }
+}
+
+fn hold(path: &Path) -> Result<DirectoryLock, Failure> {
+    fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
+    DirectoryLock::hold(path).map_err(|error| match error {
+        StorageError::InUse { holder } => {
+            let holder = holder.map_or("another process".to_owned(), |id| format!("process {id}"));
+            Failure::new(
+                ErrorCode::DirectoryInUse,
+                format!("data directory {} is in use by {holder}", path.display()),
+                "stop that one first; a replica must not run twice",
+            )
+        }
+        other => unusable(path, &other),
+    })
+}
+
+/// The boot that this system is in, if it says so.
+fn current_boot() -> Option<BootId> {
+    parse_boot(&fs::read_to_string(BOOT_ID_FILE).ok()?)
+}
+
+fn parse_boot(text: &str) -> Option<BootId> {
+    let digits: Vec<u8> = text.trim().bytes().filter(|byte| *byte != b'-').collect();
+    let digits = std::str::from_utf8(&digits).ok().filter(|digits| digits.len() == 32)?;
+    u128::from_str_radix(digits, 16).ok().map(|number| BootId(number.to_be_bytes()))
+}
+
+fn random_boot() -> Result<BootId, Failure> {
+    random_bytes().map(BootId)
+}
+
+/// Bytes that nobody can guess.
+pub(super) fn random_bytes() -> Result<[u8; 16], Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new(ErrorCode::System, format!("no randomness ({error})"), "look into the system's log")
+    })?;
+    Ok(bytes)
+}
+
+/// What storage says of a directory, for a person.
+pub(super) fn refused(path: &Path, own: &Identity, error: StorageError) -> Failure {
+    match error {
+        StorageError::WrongCluster { found, .. } => Failure::new(
+            ErrorCode::WrongCluster,
+            format!("cluster id: data directory {found}, configuration {}", own.cluster),
+            "wrong directory?",
+        ),
+        StorageError::WrongReplica { found, .. } => Failure::new(
+            ErrorCode::WrongReplica,
+            format!("data directory {} belongs to replica {found}, not to {}", path.display(), own.replica),
+            "wrong directory?",
+        ),
+        StorageError::FileDamaged { file, .. } => Failure::new(
+            ErrorCode::Disk,
+            format!("{} is damaged", path.join(file).display()),
+            "do not remove it: it says that this replica has voted; give the replica up, or restore the file",
+        ),
+        other => unusable(path, &other),
+    }
+}
+
+fn unusable(path: &Path, error: &impl std::fmt::Display) -> Failure {
     Failure::new(
         ErrorCode::Disk,
         format!("data directory {} cannot be used ({error})", path.display()),
@@ -104,85 +216,11 @@ fn unusable(path: &Path, error: &io::Error) -> Failure {
     )
 }
 
-fn lock(path: &Path) -> io::Result<Result<File, Failure>> {
-    let name = path.join(LOCK_FILE);
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name)?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())?;
-            Ok(Ok(file))
-        }
-        Err(TryLockError::WouldBlock) => {
-            let holder = read_small(&name).unwrap_or_default();
-            let holder = match holder.trim().parse::<u32>() {
-                Ok(id) => format!("process {id}"),
-                Err(_) => "another process".to_owned(),
-            };
-            Ok(Err(Failure::new(
-                ErrorCode::DirectoryInUse,
-                format!("data directory {} is in use by {holder}", path.display()),
-                "stop that one first; a replica must not run twice",
-            )))
-        }
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-fn check_marker(path: &Path, text: &str, cluster: ClusterId, replica: ReplicaId) -> Result<(), Failure> {
-    let line = |key: &str| {
-        text.lines().find_map(|line| line.strip_prefix(key)?.trim_start().strip_prefix('=')).map(str::trim)
-    };
-    let marked_cluster = line("cluster").and_then(|value| parse_hex(value.trim_matches('"')));
-    let marked_replica = line("replica").and_then(|value| value.parse::<u16>().ok());
-    let (Some(marked_cluster), Some(marked_replica)) = (marked_cluster, marked_replica) else {
-        return Err(Failure::new(
-            ErrorCode::Disk,
-            format!("{} is damaged", path.join(MARKER_FILE).display()),
-            "do not remove it: it says that this replica has voted; give the replica up, or restore the file",
-        ));
-    };
-    if marked_cluster != cluster.0 {
-        return Err(Failure::new(
-            ErrorCode::WrongCluster,
-            format!("cluster id: data directory {}, configuration {cluster}", ClusterId(marked_cluster)),
-            "wrong directory?",
-        ));
-    }
-    if marked_replica != replica.0 {
-        return Err(Failure::new(
-            ErrorCode::WrongReplica,
-            format!(
-                "data directory {} belongs to replica {marked_replica}, not to {replica}",
-                path.display()
-            ),
-            "wrong directory?",
-        ));
-    }
-    Ok(())
-}
-
-fn read_small(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// Writes a file so that after a crash it is there in full, or not at all.
-fn write_durably(directory: &Path, path: &Path, text: &str) -> io::Result<()> {
-    let draft = path.with_extension("draft");
-    let mut file = File::create(&draft)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CLUSTER: ClusterId = ClusterId([7; 32]);
+    const OWN: Identity = Identity { cluster: ClusterId([7; 32]), replica: ReplicaId(1) };
 
     fn scratch(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("regency-data-{}-{name}", std::process::id()));
@@ -190,45 +228,81 @@ mod tests {
         path
     }
 
+    fn prepared(name: &str) -> PathBuf {
+        let path = scratch(name);
+        prepare_data(&path, OWN.cluster, OWN.replica).unwrap();
+        path
+    }
+
+    fn life(path: &Path, durability: Durability) -> Life {
+        DataDirectory::open(path, OWN, durability).unwrap().life()
+    }
+
     #[test]
     fn a_second_life_in_one_directory_is_told() {
-        let path = scratch("life");
-        let (directory, life) = DataDirectory::open(&path, CLUSTER, ReplicaId(1)).unwrap();
-        assert_eq!(life, Life::First);
+        let path = prepared("life");
+        let mut directory = DataDirectory::open(&path, OWN, Durability::None).unwrap();
+        assert_eq!(directory.life(), Life::First);
+        directory.begin_voting().unwrap();
         drop(directory);
-        let (_directory, life) = DataDirectory::open(&path, CLUSTER, ReplicaId(1)).unwrap();
-        assert_eq!(life, Life::VotesLost);
+        assert_eq!(life(&path, Durability::None), Life::VotesLost);
+        assert_eq!(life(&path, Durability::Sync), Life::Kept { records: LogPosition(0) });
+        let stopping = DataDirectory::open(&path, OWN, Durability::Async).unwrap();
+        assert_eq!(stopping.life(), Life::Kept { records: LogPosition(0) }, "the same boot");
+        stopping.stop(LogPosition(9)).unwrap();
+        assert_eq!(life(&path, Durability::Async), Life::Kept { records: LogPosition(9) });
+        assert_eq!(life(&path, Durability::None), Life::VotesLost);
+    }
+
+    #[test]
+    fn what_was_not_synced_ends_with_the_boot() {
+        let [then, now] = [BootId([1; 16]), BootId([2; 16])];
+        let after = |durability| life_after(Past::Interrupted { boot: then }, durability, Some(now));
+        assert_eq!(after(Durability::Async), Life::VotesLost);
+        assert_eq!(after(Durability::Sync), Life::Kept { records: LogPosition(0) });
+    }
+
+    #[test]
+    fn an_empty_directory_is_no_first_life() {
+        let path = scratch("empty");
+        assert_eq!(life(&path, Durability::Sync), Life::VotesLost);
+        assert_eq!(life(&path, Durability::None), Life::VotesLost);
     }
 
     #[test]
     fn a_directory_serves_one_process_at_a_time() {
-        let path = scratch("lock");
-        let _held = DataDirectory::open(&path, CLUSTER, ReplicaId(1)).unwrap();
-        let refused = DataDirectory::open(&path, CLUSTER, ReplicaId(1)).unwrap_err();
+        let path = prepared("lock");
+        let _held = DataDirectory::open(&path, OWN, Durability::Sync).unwrap();
+        let refused = DataDirectory::open(&path, OWN, Durability::Sync).err().unwrap();
         assert_eq!(refused.code(), ErrorCode::DirectoryInUse);
         assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
+        assert_eq!(IdleData::hold(&path).unwrap_err().code(), ErrorCode::DirectoryInUse);
     }
 
     #[test]
-    fn a_forgotten_life_is_a_first_one_again() {
-        let path = scratch("forget");
-        let running = DataDirectory::open(&path, CLUSTER, ReplicaId(1)).unwrap();
-        assert_eq!(IdleData::hold(&path).unwrap_err().code(), ErrorCode::DirectoryInUse);
-        drop(running);
-        IdleData::hold(&path).unwrap().forget().unwrap();
-        IdleData::hold(&path).unwrap().forget().unwrap();
-        let (_, life) = DataDirectory::open(&path, ClusterId([8; 32]), ReplicaId(1)).unwrap();
-        assert_eq!(life, Life::First);
+    fn a_renewed_directory_begins_a_first_life_in_another_cluster() {
+        let path = prepared("renew");
+        DataDirectory::open(&path, OWN, Durability::Sync).unwrap().begin_voting().unwrap();
+        let cluster = ClusterId([8; 32]);
+        IdleData::hold(&path).unwrap().renew(cluster, OWN.replica).unwrap();
+        let idle = IdleData::hold(&path).unwrap();
+        assert_eq!(idle.life(cluster, OWN.replica, Durability::Sync).unwrap(), Life::First);
     }
 
     #[test]
     fn a_directory_of_another_cluster_or_replica_is_refused() {
-        let path = scratch("foreign");
-        drop(DataDirectory::open(&path, CLUSTER, ReplicaId(1)).unwrap());
-        let refused = |cluster, replica| DataDirectory::open(&path, cluster, replica).unwrap_err().code();
-        assert_eq!(refused(ClusterId([8; 32]), ReplicaId(1)), ErrorCode::WrongCluster);
-        assert_eq!(refused(CLUSTER, ReplicaId(2)), ErrorCode::WrongReplica);
-        fs::write(boot_marker(&path), "nonsense").unwrap();
-        assert_eq!(refused(CLUSTER, ReplicaId(1)), ErrorCode::Disk);
+        let path = prepared("foreign");
+        let refused = |identity| DataDirectory::open(&path, identity, Durability::Sync).err().unwrap().code();
+        assert_eq!(refused(Identity { cluster: ClusterId([8; 32]), ..OWN }), ErrorCode::WrongCluster);
+        assert_eq!(refused(Identity { replica: ReplicaId(2), ..OWN }), ErrorCode::WrongReplica);
+        fs::write(path.join("identity"), "nonsense").unwrap();
+        assert_eq!(refused(OWN), ErrorCode::Disk);
+    }
+
+    #[test]
+    fn a_boot_is_read_as_the_system_writes_it() {
+        let boot = parse_boot("01020304-0506-0708-090a-0b0c0d0e0f10\n");
+        assert_eq!(boot, Some(BootId([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])));
+        assert_eq!(parse_boot("nonsense"), None);
     }
 }

@@ -1,21 +1,24 @@
 //! One thread, all stages: read, verify, order, execute, reply, write; then wait.
 //!
 //! A turn takes whatever has arrived, works all of it off, and writes once per connection. No message crosses a
-//! thread, no lock is taken, and nothing waits for a timer while there is work. The core decides; this file
-//! carries out [EXEC-1, VOTE-1]: with durability `none` a vote leaves in the turn in which it is made.
+//! thread, no lock is taken but that of the log's queue, and nothing waits for a timer while there is work. The core
+//! decides; this file carries out [EXEC-1, VOTE-1]: with durability `sync` a vote leaves in the turn that hears that
+//! its record is durable, with `async` when its record is written, with `none` in the turn in which it is made.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use mio::Waker;
 use regency_protocol::action::{Action, Misbehaviour};
 use regency_protocol::digest::signing_bytes;
 use regency_protocol::event::{ClientRequest, Event, Verified};
-use regency_protocol::ids::{ClientId, PublicKey};
+use regency_protocol::ids::{ClientId, InstanceId, PublicKey};
 use regency_protocol::message::{
     Bundle, BundleProof, Message, Outcome, Refusal, Reply, Request, RequestKind, Statement,
 };
-use regency_protocol::replica::Replica as Core;
+use regency_protocol::replica::{Replica as Core, ReplicaConfig as CoreConfig};
+use regency_protocol::snapshot::SnapshotHead;
 use regency_protocol::time::Timestamp;
 use regency_protocol::view::{RequestAuth, View};
 use tracing::{info, warn};
@@ -23,16 +26,21 @@ use tracing::{info, warn};
 use super::clock::Clock;
 use super::conduct::Conduct;
 use super::connection::ConnectionId;
+use super::disk_thread::DISK_WAIT;
 use super::executor::Executor;
+use super::held::Held;
 use super::inbound::Inbound;
+use super::journal::{Journal, Obstacle};
 use super::network::Network;
 use super::phases::Phases;
+use super::recovery::Recovered;
 use super::routes::Routes;
+use super::snapshots::Snapshots;
 use super::status::{ProcessFigures, Readiness, StatusReport, readiness, state_name};
 use super::verifier::Verifier;
 use super::{Command, Identity, Shared};
 use crate::crypto::SigningKey;
-use crate::failure::Failure;
+use crate::failure::{ErrorCode, Failure};
 use crate::logging::Quieter;
 use crate::metrics::{Fault, Metrics, Phase};
 use crate::service::Validator;
@@ -47,7 +55,9 @@ pub(super) struct Parts {
     pub(super) key: SigningKey,
     pub(super) network: Network,
     pub(super) conduct: Conduct,
-    pub(super) core: Core,
+    pub(super) core: CoreConfig,
+    pub(super) disk_reserve_bytes: u64,
+    pub(super) waker: Arc<Waker>,
     pub(super) executor: Executor,
     pub(super) validator: Option<Validator>,
     pub(super) routes: Routes,
@@ -64,6 +74,13 @@ pub(super) struct EventLoop {
     network: Network,
     conduct: Conduct,
     core: Core,
+    journal: Journal,
+    snapshots: Option<Snapshots>,
+    /// What must wait until its record is durable.
+    held: Held,
+    /// Why no input is taken just now.
+    obstacle: Option<Obstacle>,
+    disk_reserve_bytes: u64,
     executor: Executor,
     validator: Option<Validator>,
     verifier: Verifier,
@@ -95,7 +112,7 @@ enum Flow {
 
 impl EventLoop {
     /// A loop before its first turn.
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: Parts, recovered: Recovered) -> Self {
         let verifier = Verifier::new(parts.view.clone());
         let mut clock = Clock::start();
         Self {
@@ -104,7 +121,12 @@ impl EventLoop {
             key: parts.key,
             network: parts.network,
             conduct: parts.conduct,
-            core: parts.core,
+            core: recovered.core,
+            journal: recovered.journal,
+            snapshots: recovered.snapshots,
+            held: Held::new(recovered.durable),
+            obstacle: None,
+            disk_reserve_bytes: parts.disk_reserve_bytes,
             executor: parts.executor,
             validator: parts.validator,
             verifier,
@@ -119,26 +141,48 @@ impl EventLoop {
             started: Instant::now(),
             inbox: Vec::new(),
             verdicts: Vec::new(),
-            actions: Vec::new(),
+            actions: recovered.actions,
             to_sign: Vec::new(),
             is_settled: true,
             told: None,
         }
     }
 
-    /// Runs until it is told to stop.
-    pub(super) fn run(mut self) -> Result<(), Failure> {
+    /// Runs until it is told to stop; returns the log, to be closed.
+    pub(super) fn run(mut self) -> Result<Journal, Failure> {
+        // What the recovery left to do.
+        self.carry_out()?;
+        self.hand_over()?;
         loop {
-            let wait = self.until_deadline();
-            self.network.wait(Some(wait)).map_err(super::no_system)?;
-            if self.on_commands() == Flow::Stop {
-                self.network.flush();
+            let flow = if self.obstacle.is_some() { self.wait_for_disk()? } else { self.wait()? };
+            if flow == Flow::Stop {
+                self.flush();
                 self.network.stop();
                 info!("stopped");
-                return Ok(());
+                return Ok(self.journal);
             }
-            self.turn();
+            if self.obstacle.is_none() {
+                self.turn()?;
+            }
         }
+    }
+
+    /// Waits for input, or for something to be due.
+    fn wait(&mut self) -> Result<Flow, Failure> {
+        let wait = self.until_deadline();
+        self.network.wait(Some(wait)).map_err(super::no_system)?;
+        Ok(self.on_commands())
+    }
+
+    /// Waits for the disk: meanwhile no input is taken and no time passes for the core, so that nothing piles up.
+    fn wait_for_disk(&mut self) -> Result<Flow, Failure> {
+        match self.commands.recv_timeout(DISK_WAIT) {
+            Ok(Command::Status(answer)) => answer(self.report()),
+            Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(Flow::Stop),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        self.hand_over()?;
+        Ok(Flow::On)
     }
 
     fn until_deadline(&mut self) -> Duration {
@@ -148,7 +192,7 @@ impl EventLoop {
     }
 
     /// Takes what has arrived, and works all of it off.
-    fn turn(&mut self) {
+    fn turn(&mut self) -> Result<(), Failure> {
         self.metrics.turns.inc();
         let mut inbox = std::mem::take(&mut self.inbox);
         self.network.read(&mut inbox);
@@ -159,31 +203,70 @@ impl EventLoop {
         self.now = self.clock.now();
         let lines_changed =
             inbox.iter().any(|inbound| matches!(inbound, Inbound::Connected(_) | Inbound::Disconnected(_)));
+        self.hear_disk()?;
         for (inbound, is_genuine) in inbox.drain(..).zip(verdicts.drain(..)) {
             self.deliver(inbound, is_genuine);
         }
         self.inbox = inbox;
         self.verdicts = verdicts;
-        self.carry_out();
+        self.carry_out()?;
         // The service may have taken its time.
         self.now = self.clock.now();
         let is_due = self.core.next_deadline().is_some_and(|deadline| deadline <= self.now);
         if is_due {
             self.handle(Event::Tick);
         }
-        self.settle();
+        self.settle()?;
         self.conduct.release(self.now, |to, message| self.network.send_to(to, message));
-        self.network.flush();
-        self.sign();
+        self.hand_over()?;
+        self.flush();
+        self.sign()?;
         if lines_changed || is_due {
             self.tell_readiness();
+        }
+        Ok(())
+    }
+
+    /// Takes what the disk has done since: held messages leave, and the core hears of it.
+    fn hear_disk(&mut self) -> Result<(), Failure> {
+        let (durable, _) = self.journal.progress()?;
+        if self.held.advance(durable) {
+            while let Some((to, message)) = self.held.next() {
+                let network = &mut self.network;
+                self.conduct.on_send(self.now, to, message, |to, message| network.send_to(to, message));
+            }
+            self.handle(Event::Durable(durable));
+        }
+        if let Some(snapshots) = &mut self.snapshots
+            && let Some((instance, root)) = snapshots.finished()?
+        {
+            self.handle(Event::Snapshotted { instance, root });
+        }
+        Ok(())
+    }
+
+    /// Hands over the records of the turn: before anything of the turn leaves.
+    fn hand_over(&mut self) -> Result<(), Failure> {
+        self.journal.hand_over()?;
+        let (_, obstacle) = self.journal.progress()?;
+        let before = std::mem::replace(&mut self.obstacle, obstacle);
+        if before != obstacle {
+            self.tell_readiness();
+        }
+        Ok(())
+    }
+
+    /// Writes what waits; nothing while there is no room for the records that it may rest on.
+    fn flush(&mut self) {
+        if self.obstacle != Some(Obstacle::Full) {
+            self.network.flush();
         }
     }
 
     /// Signs what the turn wants signed: after its votes and replies have left.
-    fn sign(&mut self) {
+    fn sign(&mut self) -> Result<(), Failure> {
         if self.to_sign.is_empty() {
-            return;
+            return Ok(());
         }
         let mut statements = std::mem::take(&mut self.to_sign);
         for statement in statements.drain(..) {
@@ -191,17 +274,20 @@ impl EventLoop {
             self.handle(Event::Signed { statement, signature });
         }
         self.to_sign = statements;
-        self.carry_out();
-        self.settle();
-        self.network.flush();
+        self.carry_out()?;
+        self.settle()?;
+        self.hand_over()?;
+        self.flush();
+        Ok(())
     }
 
     /// Lets the core propose after whatever it was told, results and signatures included: they may make room.
-    fn settle(&mut self) {
+    fn settle(&mut self) -> Result<(), Failure> {
         while !self.is_settled {
             self.handle(Event::InputDrained);
-            self.carry_out();
+            self.carry_out()?;
         }
+        Ok(())
     }
 
     fn handle(&mut self, event: Event) {
@@ -292,31 +378,38 @@ impl EventLoop {
     }
 
     /// Carries out actions, and those that follow from them, in order.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self) -> Result<(), Failure> {
         let mut actions = Vec::new();
         while !self.actions.is_empty() {
             std::mem::swap(&mut actions, &mut self.actions);
             for action in actions.drain(..) {
-                self.carry_out_one(action);
+                self.carry_out_one(action)?;
             }
         }
         if self.actions.capacity() < actions.capacity() {
             self.actions = actions;
         }
+        Ok(())
     }
 
-    fn carry_out_one(&mut self, action: Action) {
+    fn carry_out_one(&mut self, action: Action) -> Result<(), Failure> {
         match action {
-            Action::Send { to, message, .. } => {
+            Action::Send { to, message, after } => {
                 match &message {
                     Message::Propose(propose) => self.enter_phase(propose.batch.instance, Phase::Propose),
                     Message::Write(vote) => self.enter_phase(vote.instance, Phase::Write),
                     Message::Accept(vote) => self.enter_phase(vote.instance, Phase::Accept),
                     _ => {}
                 }
-                let network = &mut self.network;
-                self.conduct.on_send(self.now, to, message, |to, message| network.send_to(to, message));
+                if let Some((to, message)) = self.held.admit(to, message, after) {
+                    let network = &mut self.network;
+                    self.conduct.on_send(self.now, to, message, |to, message| network.send_to(to, message));
+                }
             }
+            Action::Append { position, record } => self.journal.append(position, &record)?,
+            Action::Cut(below) => self.journal.cut(below),
+            Action::Snapshot(head) => self.take_snapshot(head)?,
+            Action::Diverged(instance) => return Err(diverged(instance)),
             Action::Reply { client, reply } => match self.routes.find(client, &reply) {
                 Some(connection) if self.network.reply(connection, reply) => {}
                 Some(_) | None => {
@@ -334,8 +427,6 @@ impl EventLoop {
                 self.handle(Event::Executed { instance: delivery.instance, results });
             }
             Action::Sign(statement) => self.to_sign.push(statement),
-            // With durability `none` there are none of these.
-            Action::Append { .. } | Action::Cut(_) | Action::Snapshot(_) | Action::Diverged(_) => {}
             Action::Report(Misbehaviour { by, reason }) => {
                 self.metrics.count_reason(reason);
                 if let Some(left_out) = self.quieter.admits(reason.label(), Instant::now()) {
@@ -343,9 +434,19 @@ impl EventLoop {
                 }
             }
         }
+        Ok(())
     }
 
-    fn enter_phase(&mut self, instance: regency_protocol::ids::InstanceId, phase: Phase) {
+    /// Freezes the state as it is now, and lets it be written in the background.
+    fn take_snapshot(&mut self, head: Box<SnapshotHead>) -> Result<(), Failure> {
+        let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
+        let begun = Instant::now();
+        let image = self.executor.snapshot();
+        self.metrics.snapshot_freeze_seconds.observe(begun.elapsed().as_secs_f64());
+        snapshots.begin(head, image, self.core.status().stable_checkpoint)
+    }
+
+    fn enter_phase(&mut self, instance: InstanceId, phase: Phase) {
         if let Some((left, time)) = self.phases.enter(instance, phase, Instant::now()) {
             self.metrics.observe_phase(left, time);
         }
@@ -386,6 +487,8 @@ impl EventLoop {
         metrics.pending_requests.set(gauge(status.pending_requests as u64));
         metrics.sessions.set(gauge(status.sessions as u64));
         metrics.retained_bytes.set(gauge(status.retained_bytes as u64));
+        metrics.stable_checkpoint.set(gauge(status.stable_checkpoint.0));
+        metrics.held_messages.set(gauge(self.held.len() as u64));
         metrics.resident_bytes.set(gauge(figures.resident_bytes));
         metrics.cpu_seconds.set(figures.cpu.as_secs_f64());
         StatusReport {
@@ -400,7 +503,7 @@ impl EventLoop {
             decided: status.decided.0,
             executed: status.executed.0,
             chain: status.chain.to_string(),
-            stable_checkpoint: 0,
+            stable_checkpoint: status.stable_checkpoint.0,
             certified: status.certified.0,
             pending_requests: status.pending_requests as u64,
             sessions: status.sessions as u64,
@@ -413,13 +516,24 @@ impl EventLoop {
             resident_bytes: figures.resident_bytes,
             cpu_seconds: figures.cpu.as_secs_f64(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
-            readiness: readiness(&status, self.view.quorum()),
+            readiness: self.readiness(),
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        let obstacle = self.obstacle.map(|obstacle| match obstacle {
+            Obstacle::Full => disk_full(self.disk_reserve_bytes).to_string(),
+            Obstacle::Behind => "the disk is too slow: records wait to be written".to_owned(),
+        });
+        match obstacle {
+            Some(reason) => Readiness { ready: false, reason: Some(reason) },
+            None => readiness(&self.core.status(), self.view.quorum()),
         }
     }
 
     /// Tells whoever waits, and the log, when the replica begins or ceases to take part.
     fn tell_readiness(&mut self) {
-        let now = readiness(&self.core.status(), self.view.quorum());
+        let now = self.readiness();
         if self.told.as_ref() == Some(&now) {
             return;
         }
@@ -431,4 +545,25 @@ impl EventLoop {
         self.shared.set(now.clone());
         self.told = Some(now);
     }
+}
+
+fn disk_full(reserve_bytes: u64) -> Failure {
+    Failure::new(
+        ErrorCode::DiskFull,
+        format!(
+            "less than {reserve_bytes} bytes are free on the disk of the data directory: this replica does not vote"
+        ),
+        "make room, and it goes on by itself",
+    )
+}
+
+fn diverged(instance: InstanceId) -> Failure {
+    Failure::new(
+        ErrorCode::Diverged,
+        format!(
+            "THE STATE OF THIS REPLICA IS NOT THAT OF THE OTHERS: after instance {instance} a quorum has signed \
+             another one, and the replica stopped"
+        ),
+        "keep its data directory and report this: the service is not deterministic, or memory or disk are bad",
+    )
 }

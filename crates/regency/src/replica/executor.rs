@@ -3,12 +3,14 @@
 //! By default on the replica's own thread: for a service that answers in microseconds, handing a batch to another
 //! thread costs more than the work.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use regency_protocol::action::Delivery;
 
 use crate::service::{Context, Operation, Service};
+use crate::snapshot::{RestoreError, Snapshot};
 
 /// The service and what running it has cost.
 pub(super) struct Executor {
@@ -59,18 +61,43 @@ impl Executor {
         self.operations.clear();
         Execution { results, time: begun.elapsed() }
     }
+
+    /// Freezes the state as it is after everything that was executed.
+    pub(super) fn snapshot(&self) -> Box<dyn Snapshot> {
+        self.service.snapshot()
+    }
+
+    /// Takes the state of an image over.
+    pub(super) fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        self.service.restore(source)
+    }
+
+    /// The image of the state, which is small: nothing was executed yet.
+    pub(super) fn image(&self) -> Vec<u8> {
+        let mut image = Vec::new();
+        self.service.snapshot().write(&mut image).expect("memory takes every write");
+        image
+    }
+
+    /// Goes back to the state of an image that the service has made itself.
+    ///
+    /// # Panics
+    ///
+    /// If the service refuses its own image: nothing may be executed on half of a state.
+    pub(super) fn reset(&mut self, mut image: &[u8]) {
+        self.service.restore(&mut image).expect("a service takes its own image back");
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::sync::Arc;
 
     use regency_protocol::ids::{ClientId, Digest, InstanceId, Regency, Sequence, SessionId, ViewId};
     use regency_protocol::message::Request;
     use regency_protocol::time::Timestamp;
 
-    use crate::snapshot::{Frozen, RestoreError, Snapshot};
+    use crate::snapshot::Frozen;
 
     use super::*;
 

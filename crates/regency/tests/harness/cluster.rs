@@ -7,13 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use regency::config::{Cluster, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig};
+use regency::config::{
+    Cluster, DISK_RESERVE_BYTES, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig,
+};
 use regency::crypto::SigningKey;
 use regency::keys::Seed;
 use regency::protocol::ids::ReplicaId;
 use regency::protocol::limits::Settings;
 use regency::protocol::view::{Mode, RequestAuth, View};
-use regency::replica::{Patience, StatusReport};
+use regency::replica::{Patience, StatusReport, prepare_data};
 use regency::{Bytes, Context, Frozen, Replica, ReplicaHandle, RestoreError, Service, Snapshot};
 
 use super::proxy::Proxy;
@@ -127,6 +129,7 @@ impl TestCluster {
                 listen: listen(member.id.0).to_string(),
                 admin: None,
                 data: directory.join(format!("replica-{}", member.id)),
+                disk_reserve_bytes: DISK_RESERVE_BYTES,
                 log_format: LogFormat::Text,
                 log_level: None,
             })
@@ -158,6 +161,8 @@ impl TestCluster {
         config.admin = Some("127.0.0.1:0".into());
         let mut builder = Replica::builder(config).service(service).patience(patience);
         if let Some(listener) = self.listeners.remove(&id) {
+            let config = &self.configs[usize::from(id)];
+            prepare_data(&config.data, config.cluster.id(), config.id).unwrap();
             builder = builder.listener(listener);
         }
         self.replicas.insert(id, builder.start().unwrap());

@@ -1,0 +1,297 @@
+//! The thread that makes a log durable while the event loop goes on: durability `sync`.
+//!
+//! The loop gathers the records of a turn and hands all of them over at once; the thread appends what has queued up,
+//! commits it with one sync, and wakes the loop, which asks how far the log is durable. After a failed write or
+//! sync nothing is tried again [LOG-1]. Where the disk is nearly full nothing is written until there is room.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+use regency_protocol::codec::Wire;
+use regency_protocol::ids::{LogPosition, ReplicaId};
+use regency_protocol::record::Record;
+use regency_storage::StorageError;
+use regency_storage::log::Log;
+
+use super::room::Room;
+use crate::failure::Failure;
+use crate::metrics::Metrics;
+
+/// Bytes of records that may wait for the disk; beyond it the loop takes no more input.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Room for records that is kept.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+/// Records on their way to the disk, one after the other.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Each record's number, and where it ends.
+    ends: Vec<(LogPosition, usize)>,
+    /// Where to cut the log when they are durable.
+    cut: Option<LogPosition>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.cut.is_none()
+    }
+
+    fn take(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            std::mem::swap(self, other);
+            return;
+        }
+        let begin = self.bytes.len();
+        self.bytes.append(&mut other.bytes);
+        self.ends.extend(other.ends.drain(..).map(|(position, end)| (position, begin + end)));
+        self.cut = other.cut.take().or(self.cut);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
+        self.ends.clear();
+        self.cut = None;
+    }
+}
+
+/// What both threads see.
+#[derive(Debug, Default)]
+struct Queue {
+    batch: Batch,
+    durable: LogPosition,
+    is_idle: bool,
+    is_closing: bool,
+    is_full: bool,
+    failed: Option<StorageError>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far the log is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The last durable record.
+    pub(super) durable: LogPosition,
+    /// Whether the disk has too little room to go on.
+    pub(super) is_full: bool,
+    /// Whether so much waits for the disk that nothing should be added.
+    pub(super) is_behind: bool,
+}
+
+/// The loop's end of the thread.
+pub(super) struct DiskThread {
+    shared: Arc<Shared>,
+    batch: Batch,
+    last: LogPosition,
+    thread: Option<JoinHandle<Option<LogPosition>>>,
+}
+
+impl DiskThread {
+    /// Gives `log` to a thread of its own, which wakes the loop by `waker`.
+    pub(super) fn start(
+        replica: ReplicaId,
+        log: Log,
+        room: Room,
+        waker: Arc<Waker>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Failure> {
+        let last = log.last();
+        let shared = Arc::new(Shared::default());
+        shared.lock().durable = log.durable();
+        let worker = Worker { log, room, waker, metrics, shared: shared.clone() };
+        let thread = thread::Builder::new()
+            .name(format!("disk-{replica}"))
+            .spawn(move || worker.run())
+            .map_err(super::no_system)?;
+        Ok(Self { shared, batch: Batch::default(), last, thread: Some(thread) })
+    }
+
+    /// Adds a record to what is handed over next.
+    pub(super) fn append(&mut self, position: LogPosition, record: &Record) {
+        assert_eq!(position, self.last.next(), "records are numbered without a gap");
+        self.last = position;
+        record.encode(&mut self.batch.bytes);
+        self.batch.ends.push((position, self.batch.bytes.len()));
+    }
+
+    /// Cuts the log below `below` once everything before is durable.
+    pub(super) fn cut(&mut self, below: LogPosition) {
+        self.batch.cut = Some(below);
+    }
+
+    /// Hands everything over that was added since.
+    pub(super) fn hand_over(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let mut queue = self.shared.lock();
+        queue.batch.take(&mut self.batch);
+        if std::mem::take(&mut queue.is_idle) {
+            self.shared.filled.notify_one();
+        }
+    }
+
+    /// How far the thread is; an error if the disk has failed.
+    pub(super) fn progress(&self) -> Result<Progress, StorageError> {
+        let queue = self.shared.lock();
+        match &queue.failed {
+            Some(error) => Err(error.clone()),
+            None => Ok(Progress {
+                durable: queue.durable,
+                is_full: queue.is_full,
+                is_behind: queue.batch.bytes.len() > WAITING_BYTES_MAX,
+            }),
+        }
+    }
+
+    /// Makes everything durable that was added, and closes the log. Its last record; none if that failed.
+    pub(super) fn close(mut self) -> Option<LogPosition> {
+        self.hand_over();
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<LogPosition> {
+        self.shared.lock().is_closing = true;
+        self.shared.filled.notify_one();
+        // A thread that panicked has closed nothing.
+        self.thread.take()?.join().ok().flatten()
+    }
+}
+
+impl Drop for DiskThread {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The thread's end.
+struct Worker {
+    log: Log,
+    room: Room,
+    waker: Arc<Waker>,
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// Works until the log is closed; its last record, if all of it is durable.
+    fn run(mut self) -> Option<LogPosition> {
+        let mut batch = Batch::default();
+        while self.next(&mut batch) {
+            match self.write(&batch) {
+                Ok(Written::Durable) => {}
+                Ok(Written::Closing) => return None,
+                Err(error) => {
+                    self.shared.lock().failed = Some(error);
+                    self.wake();
+                    return None;
+                }
+            }
+            batch.clear();
+        }
+        match self.log.close() {
+            Ok(last) => Some(last),
+            Err(error) => {
+                self.shared.lock().failed = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Waits for the next batch; false when there will be none.
+    fn next(&self, batch: &mut Batch) -> bool {
+        let mut queue = self.shared.lock();
+        while queue.batch.is_empty() {
+            if queue.is_closing {
+                return false;
+            }
+            queue.is_idle = true;
+            queue = self.shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.is_idle = false;
+        std::mem::swap(&mut queue.batch, batch);
+        true
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<Written, StorageError> {
+        let mut begin = 0;
+        for (position, end) in &batch.ends {
+            let appended = self.log.append(&batch.bytes[begin..*end])?;
+            assert_eq!(appended, *position, "the log numbers as the core does");
+            begin = *end;
+        }
+        if !batch.ends.is_empty() && self.commit(batch)? == Written::Closing {
+            return Ok(Written::Closing);
+        }
+        if let Some(below) = batch.cut {
+            self.log.cut(below)?;
+        }
+        Ok(Written::Durable)
+    }
+
+    /// Commits what was appended as soon as there is room.
+    fn commit(&mut self, batch: &Batch) -> Result<Written, StorageError> {
+        loop {
+            if self.room.is_enough(&self.log)? {
+                let begun = Instant::now();
+                match self.log.commit() {
+                    Ok(durable) => {
+                        self.metrics.observe_commit(batch.bytes.len(), batch.ends.len(), begun.elapsed());
+                        let mut queue = self.shared.lock();
+                        queue.durable = durable;
+                        queue.is_full = false;
+                        drop(queue);
+                        self.wake();
+                        return Ok(Written::Durable);
+                    }
+                    Err(StorageError::Full { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if self.wait_for_room() == Written::Closing {
+                return Ok(Written::Closing);
+            }
+        }
+    }
+
+    fn wait_for_room(&self) -> Written {
+        let mut queue = self.shared.lock();
+        if !std::mem::replace(&mut queue.is_full, true) {
+            self.wake();
+        }
+        if !queue.is_closing {
+            let waited = self.shared.filled.wait_timeout(queue, Room::LOOK_PERIOD);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if queue.is_closing { Written::Closing } else { Written::Durable }
+    }
+
+    fn wake(&self) {
+        // A loop that has ended needs no waking.
+        let _ = self.waker.wake();
+    }
+}
+
+/// Whether the log goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Durable,
+    Closing,
+}
+
+/// How long a replica that waits for its disk waits before it looks again.
+pub(super) const DISK_WAIT: Duration = Duration::from_millis(100);
