@@ -24,6 +24,10 @@ external:
 sim-smoke:
     cargo xtask sim-smoke
 
+# Real replicas killed under load, alone and all at once, that come back with everything.
+kills *arguments:
+    cargo xtask kills {{arguments}}
+
 # Short benchmark runs; checks the JSON.
 bench-smoke:
     cargo xtask bench-smoke

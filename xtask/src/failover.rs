@@ -1,8 +1,8 @@
 //! Real replicas under load whose leader is killed, paused, slow or lying: how soon the clients are served again,
 //! and whether everything that they were told is true.
 
-mod history;
-mod replicas;
+pub(crate) mod history;
+pub(crate) mod replicas;
 
 use std::fs;
 use std::io::Read;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use self::history::Operation;
-use self::replicas::{Replicas, let_pass};
+use self::replicas::{Replicas, Setup, let_pass};
 use crate::binary::Binary;
 use crate::process::{Process, Scratch};
 use crate::repository::Repository;
@@ -176,11 +176,18 @@ fn observe(
     scratch: &Path,
     scenario: &Scenario,
 ) -> Result<Outcome> {
-    let mut replicas = Replicas::start(binary, adverse, scratch, scenario)?;
+    let setup = Setup {
+        replicas: scenario.replicas,
+        request_auth: scenario.request_auth,
+        durability: "none",
+        settings: &[],
+        adversity: adverse.zip(scenario.adversity),
+    };
+    let mut replicas = Replicas::start(binary, scratch, &setup)?;
     let record = scratch.join("record");
     let blows = u32::try_from(scenario.blows.len())?;
     let length = if blows == 0 { ADVERSE_LOAD } else { LOAD_BEFORE + LOAD_AFTER * blows };
-    let mut load = begin_load(binary, &replicas, &record, length)?;
+    let mut load = begin_load(binary, &replicas, &record, length, CLIENTS)?;
     replicas.await_sessions(CLIENTS)?;
     let_pass(if blows == 0 { Duration::ZERO } else { LOAD_BEFORE });
     let mut struck = Vec::new();
@@ -223,18 +230,25 @@ fn observe(
     })
 }
 
-fn begin_load(binary: &Binary, replicas: &Replicas, record: &Path, length: Duration) -> Result<Process> {
-    let (clients, length) = (CLIENTS.to_string(), format!("{}ms", length.as_millis()));
+/// Starts clients that add 1 and read, each operation on record.
+pub(crate) fn begin_load(
+    binary: &Binary,
+    replicas: &Replicas,
+    record: &Path,
+    length: Duration,
+    clients: u64,
+) -> Result<Process> {
+    let (clients, length) = (clients.to_string(), format!("{}ms", length.as_millis()));
     let record = record.to_string_lossy().into_owned();
     let mut arguments = vec!["bench", replicas.directory(), "--workload", "counter", "--read-percent", "20"];
-    arguments.extend(["--clients", &clients, "--warmup", "0s", "--duration", &length, "--deadline", "10s"]);
+    arguments.extend(["--clients", &clients, "--warmup", "0s", "--duration", &length, "--deadline", "30s"]);
     arguments.extend(["--json", "--record", &record]);
     let mut command = binary.command(&arguments);
     Process::start("regency bench", command.stdout(Stdio::piped()).stderr(Stdio::null()))
 }
 
 /// Waits for the end of the load, and takes what it printed.
-fn end_load(load: &mut Process) -> Result<Value> {
+pub(crate) fn end_load(load: &mut Process) -> Result<Value> {
     let mut printed = String::new();
     load.child().stdout.take().context("stdout is not piped")?.read_to_string(&mut printed)?;
     let status = load.child().wait()?;

@@ -9,6 +9,7 @@ mod cluster;
 mod external;
 mod failover;
 mod fuzz;
+mod kills;
 mod process;
 mod purity;
 mod readme;
@@ -34,6 +35,9 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   external      tests that need redis-cli, redis-benchmark, redis-server and Python
   failover [--quick]
                 real replicas under load whose leader is killed, paused, slow or lying
+  kills [--quick | --single N --whole N] [--seed S]
+                replicas killed without a warning under load, one (300) or all at once (60), with all that clients
+                were told checked after their return
   bench-smoke   short benchmark runs; checks the JSON
   readme        the README's commands in an empty directory
   fuzz [TARGET [SECONDS]]
@@ -62,6 +66,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["external"] => external::run(&repository),
         ["failover"] => failover::run(&repository, false),
         ["failover", "--quick"] => failover::run(&repository, true),
+        ["kills", arguments @ ..] => kills::run(&repository, arguments),
         ["bench-smoke"] => bench_smoke::run(&repository),
         ["readme"] => readme::run(&repository),
         ["fuzz"] => fuzz::run(&repository, "all", "60"),

@@ -105,7 +105,7 @@ fn open(arguments: &Arguments) -> Result<Cluster, Failure> {
         return Ok(cluster);
     }
     let cluster = Cluster::read(&file)?;
-    if let Some(flag) = arguments.plan.contradiction(&cluster) {
+    if let Some(flag) = arguments.plan.contradiction(&cluster)? {
         return Err(Failure::new(
             ErrorCode::Contradiction,
             format!(

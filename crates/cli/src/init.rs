@@ -9,11 +9,10 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use regency::config::{
     CLIENT_DIRECTORY, CLUSTER_FILE, ClientConfig, Cluster, DATA_DIRECTORY, Durability, Genesis,
-    GenesisReplica, KEY_FILE, REPLICA_FILE, ReplicaFile, durability_name, replica_directory,
+    GenesisReplica, KEY_FILE, REPLICA_FILE, ReplicaFile, durability_name, parse_settings, replica_directory,
 };
 use regency::keys::{Seed, parse_hex};
 use regency::protocol::ids::{PublicKey, ReplicaId};
-use regency::protocol::limits::Settings;
 use regency::protocol::view::{Clients, Mode, RequestAuth, View};
 use regency::replica::prepare_data;
 
@@ -72,6 +71,9 @@ pub(crate) struct Plan {
     /// Who may send requests: the client listed in the cluster file, or any key [default: listed]
     #[arg(long, value_enum)]
     clients: Option<ClientsName>,
+    /// A setting of cluster.toml other than its default; once for each
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
     /// Where all replicas run [default: 127.0.0.1]
     #[arg(long, conflicts_with = "members")]
     host: Option<String>,
@@ -189,7 +191,7 @@ pub(crate) fn create(directory: &Path, plan: &Plan, force: bool) -> Result<Clust
         request_auth: plan.request_auth(),
         clients: plan.is_listed().then(|| vec![client.public_key()]),
         replicas,
-        settings: Settings::default(),
+        settings: parse_settings(&plan.settings)?,
     })?;
     clear(directory, force)?;
     for (index, member) in members.iter().enumerate() {
@@ -277,7 +279,7 @@ impl Plan {
     }
 
     /// The first flag that was given and says something else than a cluster that exists.
-    pub(crate) fn contradiction(&self, cluster: &Cluster) -> Option<&'static str> {
+    pub(crate) fn contradiction(&self, cluster: &Cluster) -> Result<Option<&'static str>, Failure> {
         let view = cluster.view();
         let addresses = |flag: &NewMember| {
             let address = format!("{}:{}", flag.host, flag.port);
@@ -292,6 +294,7 @@ impl Plan {
             })
         };
         let clients_listed = matches!(view.clients(), Clients::Listed(_));
+        let settings = parse_settings(&self.settings)?;
         let flags = [
             ("--replicas", self.replicas.is_none_or(|n| usize::from(n) == view.n())),
             ("--faults", self.faults.is_none_or(|faults| faults == view.faults())),
@@ -300,11 +303,12 @@ impl Plan {
             ("--durability", self.durability.is_none() || self.durability() == cluster.durability()),
             ("--request-auth", self.request_auth.is_none() || self.request_auth() == view.request_auth()),
             ("--clients", self.clients.is_none() || self.is_listed() == clients_listed),
+            ("--set", self.settings.is_empty() || settings == **cluster.settings()),
             ("--host", is_on(self.host.as_deref(), None)),
             ("--base-port", is_on(None, self.base_port)),
             ("--member", self.members.iter().all(addresses)),
         ];
-        flags.into_iter().find_map(|(flag, agrees)| (!agrees).then_some(flag))
+        Ok(flags.into_iter().find_map(|(flag, agrees)| (!agrees).then_some(flag)))
     }
 }
 

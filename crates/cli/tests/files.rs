@@ -119,6 +119,18 @@ fn init_knows_three_durabilities_and_takes_the_safest() {
 }
 
 #[test]
+fn init_takes_settings_by_their_names() {
+    let scratch = Scratch::new("settings");
+    let demo = scratch.path("demo");
+    let (status, line) = refusal(&["init", text(&demo), "--set", "checkpoint_intervall=500"]);
+    assert_eq!(status, 6);
+    assert!(line.starts_with("E113 ") && line.contains("\"checkpoint_interval\""), "{line}");
+    assert!(regency(&["init", text(&demo), "--set", "checkpoint_interval=500"]).status.success());
+    let file = fs::read_to_string(demo.join("cluster.toml")).unwrap();
+    assert!(file.contains("\ncheckpoint_interval = 500\n"), "{file}");
+}
+
+#[test]
 fn init_with_members_holds_no_key_of_theirs() {
     let scratch = Scratch::new("members");
     let demo = scratch.path("demo");

@@ -17,6 +17,7 @@ pub use cluster::Cluster;
 pub use genesis::{Genesis, GenesisReplica, durability_name, parse_durability};
 pub use regency_protocol::record::Durability;
 pub use replica::{DISK_RESERVE_BYTES, LogFormat, ReplicaConfig, ReplicaFile};
+pub use settings::parse_settings;
 
 /// The name of the genesis file in a cluster's directory.
 pub const CLUSTER_FILE: &str = "cluster.toml";

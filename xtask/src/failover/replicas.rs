@@ -1,6 +1,6 @@
 //! Real `regency replica` processes, one of which may be led astray, and signals to them.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Scenario;
 use crate::binary::Binary;
 use crate::process::{Process, free_base_port, signal, wait_until};
 
@@ -18,52 +17,86 @@ const SERVE_LIMIT: Duration = Duration::from_secs(30);
 /// By this a replica is told what to do wrong.
 const ADVERSITY: &str = "REGENCY_ADVERSITY";
 
+/// What a cluster is started with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) replicas: u16,
+    pub(crate) request_auth: &'a str,
+    pub(crate) durability: &'a str,
+    /// Settings other than the defaults, as `init --set` wants them.
+    pub(crate) settings: &'a [&'a str],
+    /// The program that replica 0 runs instead, and what it is told to do wrong.
+    pub(crate) adversity: Option<(&'a Binary, &'a str)>,
+}
+
 /// A cluster of processes of our own.
 #[derive(Debug)]
 pub(crate) struct Replicas {
     binary: Binary,
+    scratch: PathBuf,
     directory: PathBuf,
     processes: Vec<Process>,
 }
 
 impl Replicas {
-    /// Makes a counter cluster below `scratch` and starts its replicas; replica 0, which leads, with the scenario's
-    /// adversity, from the program `adverse`.
-    pub(crate) fn start(
-        binary: &Binary,
-        adverse: Option<&Binary>,
-        scratch: &Path,
-        scenario: &Scenario,
-    ) -> Result<Self> {
+    /// Makes a counter cluster below `scratch` and starts its replicas; replica 0 leads.
+    pub(crate) fn start(binary: &Binary, scratch: &Path, setup: &Setup<'_>) -> Result<Self> {
         let directory = scratch.join("cluster");
         if directory.exists() {
             std::fs::remove_dir_all(&directory)?;
         }
         let name = directory.to_string_lossy().into_owned();
-        let base_port = free_base_port(scenario.replicas)?.to_string();
-        let replicas = scenario.replicas.to_string();
+        let base_port = free_base_port(setup.replicas)?.to_string();
+        let replicas = setup.replicas.to_string();
         let mut arguments = vec!["init", name.as_str(), "--replicas", &replicas, "--base-port", &base_port];
-        arguments.extend(["--durability", "none"]);
-        arguments.extend(["--service", "counter", "--request-auth", scenario.request_auth]);
+        arguments.extend(["--service", "counter", "--request-auth", setup.request_auth]);
+        arguments.extend(["--durability", setup.durability]);
+        arguments.extend(setup.settings.iter().flat_map(|setting| ["--set", setting]));
         let output = binary.output(&arguments)?;
         ensure!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
-        let mut cluster = Self { binary: binary.clone(), directory, processes: Vec::new() };
-        for replica in 0..scenario.replicas {
-            let home = cluster.directory.join(format!("replica-{replica}"));
-            let log = File::create(scratch.join(format!("replica-{replica}.log")))?;
-            let mut command = match (adverse, scenario.adversity, replica) {
-                (Some(adverse), Some(adversity), 0) => {
-                    let mut command = adverse.command(&["replica"]);
-                    command.env(ADVERSITY, adversity);
-                    command
-                }
-                _ => binary.command(&["replica"]),
-            };
-            command.arg(&home).stdout(Stdio::null()).stderr(log);
-            cluster.processes.push(Process::start(&format!("replica {replica}"), &mut command)?);
+        let (binary, scratch) = (binary.clone(), scratch.to_owned());
+        let mut cluster = Self { binary, scratch, directory, processes: Vec::new() };
+        for replica in 0..usize::from(setup.replicas) {
+            let process = cluster.spawn(replica, setup.adversity.filter(|_| replica == 0))?;
+            cluster.processes.push(process);
         }
-        wait_until(SERVE_LIMIT, || Ok(cluster.rows()?.iter().all(is_normal))).context("it never serves")?;
+        cluster.await_service()?;
         Ok(cluster)
+    }
+
+    /// Waits until every replica takes part.
+    pub(crate) fn await_service(&self) -> Result<()> {
+        wait_until(SERVE_LIMIT, || Ok(self.rows()?.iter().all(is_normal))).context("it never serves")
+    }
+
+    /// Starts a replica that was killed again.
+    pub(crate) fn restart(&mut self, replica: usize) -> Result<()> {
+        let process = self.spawn(replica, None)?;
+        *self.processes.get_mut(replica).context("no such replica")? = process;
+        Ok(())
+    }
+
+    /// The lowest stable checkpoint of all replicas.
+    pub(crate) fn stable_checkpoint(&self) -> Result<u64> {
+        let rows = self.rows()?;
+        let checkpoints = rows.iter().map(|row| row["stable_checkpoint"].as_u64().unwrap_or(0));
+        checkpoints.min().context("no replica answers")
+    }
+
+    fn spawn(&self, replica: usize, adversity: Option<(&Binary, &str)>) -> Result<Process> {
+        let home = self.directory.join(format!("replica-{replica}"));
+        let log = self.scratch.join(format!("replica-{replica}.log"));
+        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        let mut command = match adversity {
+            Some((adverse, wrong)) => {
+                let mut command = adverse.command(&["replica"]);
+                command.env(ADVERSITY, wrong);
+                command
+            }
+            None => self.binary.command(&["replica"]),
+        };
+        command.arg(&home).stdout(Stdio::null()).stderr(log);
+        Process::start(&format!("replica {replica}"), &mut command)
     }
 
     /// The cluster's directory, as commands want it.

@@ -62,6 +62,37 @@ fn a_cluster_that_was_killed_has_every_acknowledged_operation() {
 }
 
 #[test]
+fn a_cold_start_without_f_replicas_serves_and_the_last_one_follows() {
+    let mut cluster = Cluster::start("cold", free_base_port(3_000), &[]);
+    assert_eq!(cluster.output(&["counter", "demo", "add", "5"]), "5\n");
+    let everybody: Vec<u16> = (0..REPLICAS).collect();
+    cluster.kill(&everybody);
+    everybody[1..].iter().for_each(|id| cluster.restart(*id));
+    eventually("three serve", || cluster.is_whole(3).then_some(()));
+    assert_eq!(cluster.output(&["counter", "demo", "add", "5"]), "10\n");
+    cluster.restart(0);
+    eventually("all serve", || cluster.is_whole(usize::from(REPLICAS)).then_some(()));
+}
+
+#[test]
+fn a_replica_without_room_on_its_disk_does_not_vote_and_says_so() {
+    let mut cluster = Cluster::start("full", free_base_port(2_000), &[]);
+    cluster.kill(&[3]);
+    let file = cluster.root.join("demo/replica-3/replica.toml");
+    let ample = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{ample}disk_reserve_bytes = {}\n", i64::MAX)).unwrap();
+    cluster.restart(3);
+    assert_eq!(cluster.output(&["counter", "demo", "add", "5"]), "5\n");
+    let reason = |cluster: &Cluster| cluster.rows()[3]["readiness"]["reason"].as_str().map(str::to_owned);
+    eventually("it says why", || reason(&cluster).filter(|reason| reason.starts_with("E135 ")));
+    cluster.kill(&[3]);
+    fs::write(&file, ample).unwrap();
+    cluster.restart(3);
+    eventually("all serve", || cluster.is_whole(usize::from(REPLICAS)).then_some(()));
+    assert_eq!(cluster.output(&["counter", "demo", "add", "5"]), "10\n");
+}
+
+#[test]
 fn without_durability_a_killed_replica_follows_without_votes() {
     let mut cluster = Cluster::start("none", free_base_port(4_000), &["--durability", "none"]);
     assert_eq!(cluster.output(&["counter", "demo", "add", "5"]), "5\n");

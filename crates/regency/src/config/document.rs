@@ -41,8 +41,7 @@ impl Document {
         Ok(Self { path: path.to_owned(), text })
     }
 
-    /// A file that is not on disk, for tests.
-    #[cfg(test)]
+    /// A text that is not in a file.
     pub(super) fn from_text(name: &str, text: &str) -> Self {
         Self { path: name.into(), text: text.into() }
     }

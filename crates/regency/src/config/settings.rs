@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use regency_protocol::limits::Settings;
 
-use super::document::Section;
+use super::document::{Document, Section};
 use crate::failure::Failure;
 
 /// One setting: how the file calls it and where the core keeps it.
@@ -122,6 +122,13 @@ pub(super) fn read(section: Option<&Section<'_>>) -> Result<Settings, Failure> {
         }
     }
     Ok(settings)
+}
+
+/// Reads settings of the form `key=value`; the others keep their defaults.
+pub fn parse_settings(settings: &[String]) -> Result<Settings, Failure> {
+    let document = Document::from_text("--set", &settings.join("\n"));
+    let section = document.root(KEYS)?;
+    read(Some(&section))
 }
 
 /// Appends the section with a comment for every key; defaults are commented out.

@@ -295,3 +295,103 @@ enum Written {
 
 /// How long a replica that waits for its disk waits before it looks again.
 pub(super) const DISK_WAIT: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mio::{Poll, Token};
+    use regency_protocol::ids::{ClusterId, Regency, ViewId};
+    use regency_storage::log::LogSettings;
+    use regency_storage::{Fault, FaultyDisk, Identity};
+
+    use super::*;
+
+    const IDENTITY: Identity = Identity { cluster: ClusterId([7; 32]), replica: ReplicaId(1) };
+    const RESERVE: u64 = 1 << 20;
+
+    fn record(regency: u64) -> Record {
+        Record::Regency { view: ViewId(0), regency: Regency(regency) }
+    }
+
+    fn open(disk: &FaultyDisk) -> (Log, Vec<Record>) {
+        let settings = LogSettings { segment_bytes: 1 << 16, ..LogSettings::default() };
+        let mut records = Vec::new();
+        let (log, _) = Log::open(Box::new(disk.clone()), IDENTITY, settings, &mut |_, bytes| {
+            records.push(Record::decode(Bytes::copy_from_slice(bytes)).unwrap());
+        })
+        .unwrap();
+        (log, records)
+    }
+
+    /// A thread on `disk`, and what its waker wakes.
+    fn start(disk: &FaultyDisk) -> (DiskThread, Poll) {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let metrics = Arc::new(Metrics::new(ReplicaId(1)));
+        let room = Room::new(RESERVE);
+        (DiskThread::start(ReplicaId(1), open(disk).0, room, waker, metrics).unwrap(), poll)
+    }
+
+    /// Waits until the thread has come to what is expected.
+    fn wait(
+        thread: &DiskThread,
+        poll: &mut Poll,
+        is_expected: impl Fn(Result<Progress, StorageError>) -> bool,
+    ) {
+        let mut events = mio::Events::with_capacity(4);
+        for _ in 0..100 {
+            if is_expected(thread.progress()) {
+                return;
+            }
+            poll.poll(&mut events, Some(Duration::from_millis(100))).unwrap();
+        }
+        panic!("{:?}", thread.progress());
+    }
+
+    #[test]
+    fn what_is_handed_over_becomes_durable_and_is_there_after_a_power_failure() {
+        let disk = FaultyDisk::seeded(1);
+        let (mut thread, mut poll) = start(&disk);
+        (1..=3).for_each(|number| thread.append(LogPosition(number), &record(number)));
+        thread.hand_over();
+        wait(&thread, &mut poll, |progress| progress.unwrap().durable == LogPosition(3));
+        disk.crash();
+        assert_eq!(open(&disk).1, [record(1), record(2), record(3)]);
+    }
+
+    #[test]
+    fn what_waits_at_the_end_is_durable_too() {
+        let disk = FaultyDisk::seeded(1);
+        let (mut thread, _poll) = start(&disk);
+        thread.append(LogPosition(1), &record(1));
+        assert_eq!(thread.close(), Some(LogPosition(1)));
+        disk.crash();
+        assert_eq!(open(&disk).1, [record(1)]);
+    }
+
+    #[test]
+    fn a_failed_sync_ends_it_for_good() {
+        let disk = FaultyDisk::seeded(1);
+        let (mut thread, mut poll) = start(&disk);
+        disk.inject(Fault::SyncError, 0);
+        thread.append(LogPosition(1), &record(1));
+        thread.hand_over();
+        wait(&thread, &mut poll, |progress| progress.is_err());
+        thread.append(LogPosition(2), &record(2));
+        assert_eq!(thread.close(), None);
+    }
+
+    #[test]
+    fn without_room_nothing_becomes_durable_until_there_is_some() {
+        let disk = FaultyDisk::seeded(1);
+        let (mut thread, mut poll) = start(&disk);
+        disk.set_free_bytes(Some(RESERVE - 1));
+        thread.append(LogPosition(1), &record(1));
+        thread.hand_over();
+        wait(&thread, &mut poll, |progress| progress.unwrap().is_full);
+        assert_eq!(thread.progress().unwrap().durable, LogPosition(0));
+        disk.set_free_bytes(Some(RESERVE));
+        let goes_on = Progress { durable: LogPosition(1), is_full: false, is_behind: false };
+        wait(&thread, &mut poll, |progress| progress.unwrap() == goes_on);
+    }
+}
