@@ -163,6 +163,29 @@ fn the_end_of_the_process_alone_loses_nothing_that_was_written() {
     assert_eq!(open(disk).unwrap().2, 30);
 }
 
+#[test]
+fn what_a_restart_has_found_survives_a_power_failure_after_it() {
+    let mut found_unsynced = 0;
+    for seed in 0..100 {
+        let disk = FaultyDisk::seeded(seed);
+        let (mut log, _, _) = open(disk.clone()).unwrap();
+        grow(&mut log, 2).unwrap();
+        for number in 3..=6 {
+            log.append(&record(number)).unwrap();
+        }
+        // The process ends between write and sync; the machine goes on, and fails later.
+        disk.cut_power_after(1);
+        log.commit().unwrap_err();
+        disk.kill();
+        let (log, _, found) = open(disk.clone()).unwrap();
+        drop(log);
+        found_unsynced += u64::from(found > 2);
+        disk.crash();
+        assert_eq!(open(disk).unwrap().2, found, "seed {seed}");
+    }
+    assert!(found_unsynced > 10, "{found_unsynced}");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append(u8),

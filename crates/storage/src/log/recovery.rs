@@ -132,7 +132,11 @@ impl Recovery {
         let offset = scan.offset;
         let mut log =
             Log::resume(parts.disk, parts.identity, self.settings, segments, header, offset, progress);
-        log.take_file(scan.into_file());
+        let mut file = scan.into_file();
+        // What a killed process had written may stand in the page cache alone: from here on it counts as durable.
+        file.sync().on(DiskOperation::Sync, &segment::name(header.segment))?;
+        log.take_file(file);
+        log.disk().sync_directory().on(DiskOperation::SyncDirectory, ".")?;
         // A group of which only a beginning was found must end there for good: the next segment's header says so.
         if is_torn || !progress.is_ended {
             for segment in parts.segments.iter().filter(|segment| **segment > header.segment) {
