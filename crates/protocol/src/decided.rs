@@ -51,7 +51,7 @@ impl DecidedLog {
 
     /// Keeps a batch at or below the prefix for stragglers, while the log is read: `instance` is the next one of
     /// those kept, or the first. What does not reach up to the prefix in the end is forgotten by the first push.
-    pub(crate) fn remember(&mut self, decided: DecidedBatch) {
+    pub(crate) fn remember(&mut self, decided: DecidedBatch, settings: &Settings) {
         let is_next =
             self.batches.back().is_none_or(|last| last.batch.instance.next() == decided.batch.instance);
         if !is_next {
@@ -59,6 +59,7 @@ impl DecidedLog {
         }
         self.bytes = self.bytes.saturating_add(weight(&decided.requests));
         self.batches.push_back(decided);
+        self.cut(settings);
     }
 
     /// Forgets what is kept, if it does not reach up to the prefix.

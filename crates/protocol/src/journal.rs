@@ -29,6 +29,8 @@ pub(crate) struct Journal {
     is_replaying: bool,
     last: LogPosition,
     durable: LogPosition,
+    /// The newest regency on record, and its first record.
+    regency: (Regency, LogPosition),
     held: VecDeque<(LogPosition, Held)>,
     /// The batches on record of instances that are not decided here.
     batches: BTreeSet<(InstanceId, Digest)>,
@@ -43,6 +45,7 @@ impl Journal {
             is_replaying: false,
             last: LogPosition(0),
             durable: LogPosition(0),
+            regency: (Regency(0), LogPosition(0)),
             held: VecDeque::new(),
             batches: BTreeSet::new(),
             first: BTreeMap::new(),
@@ -83,6 +86,11 @@ impl Journal {
         }
         self.last = self.last.next();
         self.touch(about);
+        if let Record::Regency { regency, .. } = &record
+            && *regency > self.regency.0
+        {
+            self.regency = (*regency, self.last);
+        }
         actions.push(Action::Append { position: self.last, record });
     }
 
@@ -92,6 +100,12 @@ impl Journal {
             Durability::Sync if !is_active(Mutant::SendBeforeSync) => self.last,
             Durability::Sync | Durability::Async | Durability::None => LogPosition(0),
         }
+    }
+
+    /// What a leader's PROPOSE and SYNC must wait for: a restart must find the regency on record, or else its leader
+    /// begins it a second time [PROPOSE-5].
+    pub(crate) fn regency_gate(&self) -> LogPosition {
+        self.gate().min(self.regency.1)
     }
 
     /// Keeps something until all that is recorded so far is durable; returns it if that is so.

@@ -119,7 +119,9 @@ impl Replica {
 
     /// Cuts the log below `instance`, but for what stragglers may ask for [CKPT-2].
     fn cut_log(&mut self, instance: InstanceId, actions: &mut Vec<Action>) {
-        let needed = instance.next().min(self.log.retained_from());
+        // [VOTE-1] Votes above the certificate must be stated, whatever a checkpoint covers.
+        let closed = self.chain.certified().next();
+        let needed = instance.next().min(self.log.retained_from()).min(closed);
         let Some(below) = self.journal.cut(needed) else { return };
         // What is not about an instance is written again: its only record may be cut off.
         let view = self.view.id();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Replica, broadcast_after, report, send, send_after};
+use super::{Replica, broadcast_after, report, send_after};
 use crate::action::{Action, Reason};
 use crate::ids::{Digest, InstanceId, Regency, ReplicaId, Signature};
 use crate::leader_change::state::{Gathering, Phase};
@@ -372,7 +372,7 @@ impl Replica {
         if let Some(sync) = self.change.sync()
             && self.links.may_sync(peer, now, self.settings.status_period)
         {
-            send(peer, Message::Sync(Arc::clone(sync)), actions);
+            send_after(self.journal.regency_gate(), peer, Message::Sync(Arc::clone(sync)), actions);
         }
     }
 

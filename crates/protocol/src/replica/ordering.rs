@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Replica, broadcast_after, report, send, send_after};
 use crate::action::{Action, Reason};
-use crate::ids::{Digest, InstanceId, LogPosition, Regency, ReplicaId};
+use crate::ids::{Digest, InstanceId, Regency, ReplicaId};
 use crate::journal::Held;
 use crate::leader_change::sync::empty_batch;
 use crate::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_MAX};
@@ -448,7 +448,7 @@ impl Replica {
                 let batch = Arc::clone(candidate.batch());
                 let regency = self.change.regency;
                 let propose = Message::Propose(Propose { regency, batch, inline: Vec::new() });
-                messages.push((LogPosition(0), propose));
+                messages.push((self.journal.regency_gate(), propose));
             }
             let gate = self.journal.gate();
             messages.extend(self.record.resend(id).map(|vote| (gate, vote)));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Replica, broadcast, report, requests};
+use super::{Replica, broadcast_after, report, requests};
 use crate::action::{Action, Reason};
 use crate::ids::{Digest, InstanceId, ReplicaId};
 use crate::message::{Batch, Body, Message, Propose, Request, RequestKind};
@@ -40,7 +40,7 @@ impl Replica {
             });
             let propose =
                 Propose { regency: self.change.regency, batch: Arc::clone(&batch), inline: Vec::new() };
-            broadcast(Message::Propose(propose), actions);
+            broadcast_after(self.journal.regency_gate(), Message::Propose(propose), actions);
             let digest = batch.digest();
             let mut candidate = Candidate::new(batch);
             for (position, body) in bodies.iter().enumerate() {

@@ -125,12 +125,14 @@ impl Replica {
         actions: &mut Vec<Action>,
     ) -> Result<(), ReplayError> {
         let Some(recorded) = self.replay.batches.remove(&(instance, digest)) else {
-            return Err(ReplayError::BatchMissing(instance));
+            // What the snapshot covers may be cut off in the middle: its batch is gone, its decision is not.
+            let is_covered = instance <= self.replay.snapshot;
+            return if is_covered { Ok(()) } else { Err(ReplayError::BatchMissing(instance)) };
         };
         self.replay.batches = self.replay.batches.split_off(&(instance.next(), Digest([0; 32])));
         let RecordedBatch { batch, requests } = recorded;
         if instance <= self.replay.snapshot {
-            self.log.remember(DecidedBatch { batch, digest, requests, chain });
+            self.log.remember(DecidedBatch { batch, digest, requests, chain }, &self.settings);
             return Ok(());
         }
         let expected = self.log.prefix().next();
