@@ -262,6 +262,44 @@ points! {
     BeyondFaults => "more than f liars",
     /// The adversary's frames, and those to it, took no time.
     Rushing => "rushing adversary",
+    /// Replicas kept a real log, in files.
+    LogInFiles => "log in files",
+    /// A replica died between two effects of one event.
+    DiedBetweenEffects => "died between two effects",
+    /// A replica died while it wrote a snapshot.
+    DiedInSnapshot => "died while a snapshot was written",
+    /// Nobody ran.
+    ClusterDown => "whole cluster down",
+    /// A replica came back with votes for what is not decided.
+    RecoveredWithVotes => "recovered with votes",
+    /// A replica came back from a snapshot.
+    RecoveredFromSnapshot => "recovered from a snapshot",
+    /// A replica came back before it had anything on disk.
+    RecoveredEmpty => "recovered with an empty log",
+    /// A replica came back into a later regency.
+    RecoveredLater => "recovered in a later regency",
+    /// A replica came back that had not waited for its disk.
+    RecoveredWithoutSync => "recovered what was written without a sync",
+    /// A replica executed again what others had made a checkpoint of.
+    ReplayedOverCheckpoint => "replay over a checkpoint",
+    /// A leader came back and gave its term away.
+    TermGivenAway => "restarted leader gave its term away",
+    /// The end of a log never was whole.
+    TornTail => "torn tail",
+    /// A log was damaged.
+    DamageFound => "damaged log",
+    /// A disk was exchanged for an older copy.
+    RolledBack => "older copy of a disk",
+    /// A disk failed.
+    DiskFailed => "disk failed",
+    /// A disk was full.
+    DiskFull => "disk full",
+    /// A vote waited for a slow disk.
+    VoteHeldBack => "vote held back by a slow disk",
+    /// A checkpoint became stable.
+    CheckpointStable => "checkpoint stable",
+    /// A log was cut.
+    LogCut => "log cut",
 }
 
 impl Point {

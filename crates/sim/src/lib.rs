@@ -29,6 +29,7 @@ mod scenario;
 mod service;
 mod shrink;
 mod signatures;
+mod store;
 mod trace;
 mod world;
 

@@ -1,17 +1,22 @@
 //! One correct replica in the world: its core, its clock, and what its machine does around it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use regency_protocol::action::Action;
+use regency_protocol::action::{Action, Delivery, Recipients};
 use regency_protocol::event::Event;
-use regency_protocol::ids::ReplicaId;
-use regency_protocol::record::Durability;
-use regency_protocol::replica::{Replica, ReplicaConfig, ReplicaStatus, Start};
+use regency_protocol::ids::{InstanceId, LogPosition, ReplicaId};
+use regency_protocol::message::Message;
+use regency_protocol::record::{Durability, Record};
+use regency_protocol::replica::{ReplayError, Replica, ReplicaConfig, ReplicaStatus, Start};
+use regency_protocol::snapshot::SnapshotHead;
 use regency_protocol::time::Timestamp;
 
 use crate::agenda::{Moment, Place};
 use crate::network::Flight;
 use crate::plan::Plan;
+use crate::service::Lists;
+use crate::store::{Image, Store};
 
 /// When every clock began to count, in µs since the epoch.
 const EPOCH: u64 = 1_000_000_000_000;
@@ -48,6 +53,18 @@ pub(crate) struct Drain {
     pub(crate) is_entered: bool,
 }
 
+/// A message that waits for a record.
+pub(crate) struct Held {
+    /// The record that must be durable first.
+    pub(crate) after: LogPosition,
+    /// Since when.
+    pub(crate) since: Moment,
+    /// To whom it goes.
+    pub(crate) to: Recipients,
+    /// What it is.
+    pub(crate) message: Message,
+}
+
 /// A correct replica.
 pub(crate) struct Node {
     id: ReplicaId,
@@ -59,6 +76,17 @@ pub(crate) struct Node {
     pub(crate) life: u32,
     /// Whether it has forgotten votes.
     pub(crate) votes_lost: bool,
+    /// Whether its disk was exchanged for an older copy: it counts in `f`, without knowing.
+    pub(crate) is_rolled_back: bool,
+    /// Its disk, if it has one.
+    pub(crate) store: Option<Store>,
+    /// Its service, and the instance that was executed last.
+    pub(crate) service: Lists,
+    pub(crate) executed: InstanceId,
+    /// What waits for its disk.
+    pub(crate) held: VecDeque<Held>,
+    /// After how many more effects it ends.
+    pub(crate) effects_left: Option<u64>,
     /// When it is to be woken next.
     pub(crate) wake_at: Option<Moment>,
     /// When its input will have drained.
@@ -74,11 +102,17 @@ impl Node {
     pub(crate) fn new(plan: &Plan, id: ReplicaId) -> Self {
         Self {
             id,
-            replica: core(plan, id, Start::Fresh),
+            replica: Replica::new(config(plan, id, Start::Fresh, plan.disk.durability)),
             clock_offset: plan.clock_offsets.get(&id).copied().unwrap_or_default(),
             standing: Standing::Up,
             life: 0,
             votes_lost: false,
+            is_rolled_back: false,
+            store: store(plan, id),
+            service: Lists::default(),
+            executed: InstanceId(0),
+            held: VecDeque::new(),
+            effects_left: None,
             wake_at: None,
             drain: None,
             service_busy_until: 0,
@@ -97,19 +131,86 @@ impl Node {
         self.life += 1;
         self.wake_at = None;
         self.drain = None;
+        self.effects_left = None;
+        self.held.clear();
     }
 
     /// It starts again, knowing only that it lived before.
     pub(crate) fn restart(&mut self, plan: &Plan) {
-        self.replica = core(plan, self.id, Start::StateLost);
-        self.standing = Standing::Up;
+        self.begin_life(Replica::new(config(plan, self.id, Start::StateLost, plan.disk.durability)));
         self.votes_lost = true;
+        self.store.iter_mut().for_each(Store::begin_anew);
+    }
+
+    /// It starts again from a snapshot, or from nothing; its log follows.
+    ///
+    /// # Errors
+    ///
+    /// A snapshot that cannot be read.
+    pub(crate) fn restore(&mut self, plan: &Plan, image: Option<&Image>) -> Result<(), String> {
+        let config = config(plan, self.id, Start::Fresh, plan.disk.durability);
+        let head = match image {
+            None => None,
+            Some(image) => {
+                let head = SnapshotHead::decode(image.head.clone()).map_err(|error| error.to_string())?;
+                Some((head, image.root))
+            }
+        };
+        self.begin_life(Replica::restore(config, head));
+        if let Some(image) = image {
+            self.service = Lists::restore(&image.service).ok_or("the service's part cannot be read")?;
+            self.executed = image.instance;
+        }
+        Ok(())
+    }
+
+    fn begin_life(&mut self, replica: Replica) {
+        self.replica = replica;
+        self.standing = Standing::Up;
+        self.service = Lists::default();
+        self.executed = InstanceId(0);
         self.service_busy_until = 0;
+    }
+
+    /// It reads the next record of its log.
+    ///
+    /// # Errors
+    ///
+    /// A record that does not follow from those before.
+    pub(crate) fn replay(
+        &mut self,
+        position: LogPosition,
+        record: Record,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ReplayError> {
+        self.store.iter_mut().for_each(|store| store.note_read(position, &record));
+        self.replica.replay(position, record, actions)
+    }
+
+    /// Its log is read: it takes part again.
+    pub(crate) fn resume(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        self.replica.resume(self.clock(now), actions);
+    }
+
+    /// Its service executes.
+    pub(crate) fn execute(&mut self, delivery: &Delivery) -> Vec<bytes::Bytes> {
+        self.executed = delivery.instance;
+        delivery.operations.iter().map(|operation| self.service.execute(&operation.payload())).collect()
+    }
+
+    /// Whether a message must wait for a record.
+    pub(crate) fn must_wait(&self, after: LogPosition) -> bool {
+        self.store.as_ref().is_some_and(|store| after > store.durable())
     }
 
     /// Whether it runs.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.standing, Standing::Up)
+    }
+
+    /// Whether it runs or stands still.
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(self.standing, Standing::Down)
     }
 
     /// Takes in what arrives while it stands still; returns it if it runs.
@@ -169,14 +270,32 @@ pub(crate) fn moment(time: Timestamp) -> Moment {
     time.0.saturating_sub(EPOCH)
 }
 
+/// A core of the adversary's: it waits for no disk.
+pub(crate) fn core(plan: &Plan, me: ReplicaId) -> Replica {
+    let durability = if plan.disk.is_kept() { Durability::Async } else { Durability::None };
+    Replica::new(config(plan, me, Start::Fresh, durability))
+}
+
 /// A core as the plan wants it.
-pub(crate) fn core(plan: &Plan, me: ReplicaId, start: Start) -> Replica {
-    Replica::new(ReplicaConfig {
+fn config(plan: &Plan, me: ReplicaId, start: Start, durability: Durability) -> ReplicaConfig {
+    ReplicaConfig {
         view: Arc::clone(&plan.view),
         me,
         settings: Arc::clone(&plan.settings),
         start,
-        durability: Durability::None,
+        durability,
         eager_instances: plan.eager_instances,
-    })
+    }
+}
+
+/// The disk of a replica, empty.
+fn store(plan: &Plan, id: ReplicaId) -> Option<Store> {
+    match plan.disk {
+        disk if !disk.is_kept() => None,
+        disk if disk.is_real && disk.durability == Durability::Sync => {
+            let seed = plan.seed.wrapping_mul(1000).wrapping_add(id.0.into());
+            Some(Store::real(plan.view.cluster(), id, seed))
+        }
+        _ => Some(Store::light()),
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 mod directed;
+mod disk;
 mod faults;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use regency_protocol::digest;
 use regency_protocol::ids::{ClientId, Regency, ReplicaId};
 use regency_protocol::limits::Settings;
+use regency_protocol::record::Durability;
 use regency_protocol::view::{Mode, View};
 
 use crate::adversary::Vice;
@@ -21,6 +23,7 @@ use crate::scenario::Scenario;
 use crate::shrink::choices::Choices;
 use crate::signatures::Keyring;
 
+pub(crate) use disk::Disk;
 use faults::Faults;
 
 const MILLI: Moment = 1_000;
@@ -70,6 +73,8 @@ pub(crate) struct Plan {
     pub(crate) sessions_stay: bool,
     /// The highest regency that this schedule may come to.
     pub(crate) regency_max: Option<u64>,
+    /// What replicas keep when they end.
+    pub(crate) disk: Disk,
     /// Who has the last word on what goes wrong.
     pub(crate) choices: Choices,
 }
@@ -91,10 +96,51 @@ pub(crate) enum Fault {
     Pause(ReplicaId),
     /// It goes on.
     Resume(ReplicaId),
-    /// A replica ends, and with it everything it knew.
+    /// A replica ends, and with it everything that is not on its disk.
     Crash(ReplicaId),
-    /// It starts again, without its votes.
+    /// The same after so many more effects, in the middle of what one event brings about.
+    CrashAfter(ReplicaId, u64),
+    /// A replica ends, and with it what its machine has not made durable.
+    PowerCut(ReplicaId),
+    /// It starts again, with what its disk has; without its votes if it has none.
     Restart(ReplicaId),
+    /// The next write of a replica's disk fails.
+    DiskFails(ReplicaId),
+    /// There is no room on it.
+    DiskFull(ReplicaId),
+    /// There is again.
+    DiskRoom(ReplicaId),
+    /// A replica ends, and a bit on its disk turns.
+    Rot(ReplicaId),
+    /// A copy of its disk is made.
+    CopyDisk(ReplicaId),
+    /// A replica ends, and its disk is exchanged for the copy.
+    RollBack(ReplicaId),
+}
+
+impl Fault {
+    /// The replica that it ends.
+    pub(crate) fn ended(&self) -> Option<ReplicaId> {
+        match self {
+            Self::Crash(replica)
+            | Self::CrashAfter(replica, _)
+            | Self::PowerCut(replica)
+            | Self::DiskFails(replica)
+            | Self::Rot(replica)
+            | Self::RollBack(replica) => Some(*replica),
+            Self::Cut(..)
+            | Self::Join(..)
+            | Self::Reset(..)
+            | Self::Sever(..)
+            | Self::Mend(..)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Restart(_)
+            | Self::DiskFull(_)
+            | Self::DiskRoom(_)
+            | Self::CopyDisk(_) => None,
+        }
+    }
 }
 
 /// What the owned replicas do.
@@ -159,7 +205,10 @@ impl Plan {
             return plan;
         }
         let allowed = Allowed::new(scenario, stream);
-        let mode = if scenario == Scenario::CrashOnly { Mode::Cft } else { Mode::Bft };
+        let is_of_disks = Scenario::OF_DISKS.contains(&scenario);
+        let is_crash_only =
+            scenario == Scenario::CrashOnly || (is_of_disks && Stream::new(seed, "mode").percent(20));
+        let mode = if is_crash_only { Mode::Cft } else { Mode::Bft };
         let view = Arc::new(cluster::view(seed, mode, stream));
         let settings = Arc::new(cluster::settings(allowed.edges, allowed.deposed, stream));
         let leader = view.leader_of(Regency(0));
@@ -182,7 +231,8 @@ impl Plan {
             clock_offsets: view.members().iter().map(|member| (member.id, stream.below(SECOND))).collect(),
             weather: cluster::weather(allowed.lossy, stream),
             healed: Weather::FAIR,
-            rounds: None,
+            rounds: (scenario == Scenario::DurableCrash && Stream::new(seed, "which rounds").percent(50))
+                .then(|| Rounds::new(seed, &mut Stream::new(seed, "rounds"))),
             faults,
             heal_at,
             byzantine,
@@ -194,10 +244,12 @@ impl Plan {
             is_half_heard: false,
             sessions_stay: false,
             regency_max: None,
+            disk: Disk::new(scenario, &mut Stream::new(seed, "disks")),
             choices: Choices::default(),
             view,
             settings,
         };
+        plan.add_disk_faults(scenario);
         if allowed.deposed {
             let mut stream = Stream::new(seed, "depositions");
             let mut faults = Faults::new(&plan.view, leader, heal_at, &mut stream);
@@ -214,6 +266,37 @@ impl Plan {
             plan.faults.sort_by_key(|(at, _)| *at);
         }
         plan
+    }
+
+    /// What goes wrong because there are disks, from a stream of its own.
+    fn add_disk_faults(&mut self, scenario: Scenario) {
+        if !self.disk.is_kept() {
+            return;
+        }
+        let mut stream = Stream::new(self.seed, "disk faults");
+        disk::checkpoints(scenario, Arc::make_mut(&mut self.settings), &mut stream);
+        let mut lost = BTreeSet::new();
+        for (_, fault) in &mut self.faults {
+            // Of those that may crash in any case: without a sync they lose what they knew.
+            if let (Durability::Async, Fault::Crash(replica)) = (self.disk.durability, *fault) {
+                *fault = Fault::PowerCut(replica);
+                lost.insert(replica);
+            }
+        }
+        let ids = self.view.members().iter().map(|member| member.id);
+        let faulty_max = self.view.faults().saturating_sub(self.byzantine.len());
+        let mut crashes = disk::Crashes {
+            disk: self.disk,
+            heal_at: self.heal_at,
+            correct: ids.filter(|id| !self.byzantine.contains(id)).collect(),
+            faulty_max,
+            // A crash-only cluster tolerates a disk that forgets only if the replica knows.
+            may_forget: self.view.mode() == Mode::Bft,
+            stream: &mut stream,
+            list: Vec::new(),
+        };
+        self.faults.extend(disk::crashes(scenario, &mut crashes, &lost));
+        self.faults.sort_by_key(|(at, _)| *at);
     }
 
     /// The replica that leads as long as there is no leader change.
@@ -280,6 +363,13 @@ impl Allowed {
             Scenario::Long => {
                 Self { lossy: true, partitions: true, pauses: true, crashes: true, edges: true, ..base }
             }
+            Scenario::DurableCrash => {
+                Self { deposed: stream.percent(40), partitions: stream.percent(30), ..base }
+            }
+            Scenario::WholeCluster => {
+                Self { deposed: stream.percent(20), partitions: stream.percent(50), ..base }
+            }
+            Scenario::DiskFaults => Self { pauses: stream.percent(20), edges: true, ..base },
             Scenario::CrashOnly => Self { partitions: true, pauses: true, crashes: true, ..base },
             Scenario::Mixed => {
                 Self { lossy: true, partitions: true, pauses: true, crashes: true, rogue: true, ..base }
@@ -361,6 +451,9 @@ fn conspiracy(
         | Scenario::StopStorm
         | Scenario::Censor
         | Scenario::HalfHeard
-        | Scenario::Overwritten => (Strategy::None, BTreeSet::new()),
+        | Scenario::Overwritten
+        | Scenario::DurableCrash
+        | Scenario::WholeCluster
+        | Scenario::DiskFaults => (Strategy::None, BTreeSet::new()),
     }
 }

@@ -55,6 +55,12 @@ pub enum Scenario {
     HalfHeard,
     /// One replica has a lock, the others wrote for it and have since written something else, and the liar is silent.
     Overwritten,
+    /// Replicas end in the middle of what they do and come back with what their disks have, round after round.
+    DurableCrash,
+    /// All end at once, and come back one after the other.
+    WholeCluster,
+    /// Disks are slow, fail, fill up, rot, or are exchanged for an older copy.
+    DiskFaults,
 }
 
 impl Scenario {
@@ -86,10 +92,16 @@ impl Scenario {
         Self::Censor,
         Self::HalfHeard,
         Self::Overwritten,
+        Self::DurableCrash,
+        Self::WholeCluster,
+        Self::DiskFaults,
     ];
 
     /// Those that seeds choose from: all that stand before the long one.
     pub(crate) const SHORT: &'static [Self] = Self::ALL.split_at(17).0;
+
+    /// Those that are about disks.
+    pub(crate) const OF_DISKS: &'static [Self] = &[Self::DurableCrash, Self::WholeCluster, Self::DiskFaults];
 
     /// Its name on the command line.
     #[must_use]
@@ -121,6 +133,9 @@ impl Scenario {
             Self::Censor => "censor",
             Self::HalfHeard => "half-heard",
             Self::Overwritten => "overwritten",
+            Self::DurableCrash => "durable-crash",
+            Self::WholeCluster => "whole-cluster",
+            Self::DiskFaults => "disk-faults",
         }
     }
 

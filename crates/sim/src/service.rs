@@ -7,7 +7,7 @@ use regency_protocol::digest::{Domain, Hasher};
 use regency_protocol::ids::Digest;
 
 /// Lists by key; each keeps its length and a digest over all that was ever appended.
-#[derive(Default)]
+#[derive(Default, Debug, PartialEq, Eq)]
 pub(crate) struct Lists(BTreeMap<u8, (u64, Digest)>);
 
 /// The payload that appends `value` to the list of `key` and wants at least `result_bytes` back.
@@ -33,6 +33,31 @@ impl Lists {
         result.resize(wanted, key);
         result.freeze()
     }
+
+    /// The lists as bytes: equal lists, equal bytes.
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        for (key, (length, history)) in &self.0 {
+            bytes.put_u8(*key);
+            bytes.put_u64_le(*length);
+            bytes.put_slice(&history.0);
+        }
+        bytes.freeze()
+    }
+
+    /// What [`Self::encode`] wrote; `None` for anything else.
+    pub(crate) fn restore(bytes: &[u8]) -> Option<Self> {
+        let mut lists = BTreeMap::new();
+        let entries = bytes.chunks_exact(1 + 8 + 32);
+        if !entries.remainder().is_empty() {
+            return None;
+        }
+        for entry in entries {
+            let length = u64::from_le_bytes(entry[1..9].try_into().ok()?);
+            lists.insert(entry[0], (length, Digest(entry[9..].try_into().ok()?)));
+        }
+        Some(Self(lists))
+    }
 }
 
 #[cfg(test)]
@@ -49,5 +74,14 @@ mod tests {
         assert_eq!(run(&[a.clone(), b.clone()]), run(&[a.clone(), b.clone()]));
         assert_ne!(run(&[a.clone(), b.clone()])[1], run(&[b.clone(), a])[1]);
         assert_eq!(run(&[b])[0].len(), 600);
+    }
+
+    #[test]
+    fn lists_come_back_from_their_bytes() {
+        let mut lists = Lists::default();
+        lists.execute(&append(1, 10, 0));
+        lists.execute(&append(2, 11, 600));
+        assert_eq!(Lists::restore(&lists.encode()), Some(lists));
+        assert_eq!(Lists::restore(&[1]), None);
     }
 }

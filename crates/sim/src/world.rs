@@ -5,9 +5,11 @@
 
 mod actions;
 mod clients;
+mod disk;
 mod drain;
 mod faults;
 mod notices;
+mod telling;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +18,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use regency_protocol::codec::Wire;
 use regency_protocol::event::Event;
-use regency_protocol::ids::{ClientId, InstanceId, ReplicaId};
-use regency_protocol::message::{ClientMessage, Message, ReplicaMessage};
+use regency_protocol::ids::{ClientId, Digest, InstanceId, ReplicaId};
+use regency_protocol::message::Message;
 
 use crate::adversary::{Adversary, Deed};
 use crate::agenda::{Agenda, Moment};
@@ -37,9 +39,11 @@ use crate::random::Stream;
 use crate::rogue::RogueClient;
 use crate::shrink::reduction::Kind;
 use crate::signatures::Keyring;
+use crate::store::Store;
 use crate::trace::Trace;
 
 use notices::{Notices, Occasion};
+use telling::describe;
 
 /// How long after the healing a schedule may go on while calls are owed an answer.
 pub(crate) const AFTERMATH: Moment = 60_000_000;
@@ -60,6 +64,8 @@ enum Happening {
     /// A replica's own machine says something to its core.
     /// Boxed, so that the agenda has little to move.
     Own { replica: ReplicaId, life: u32, event: Box<Event> },
+    /// A replica's disk has done what it was given, or could not.
+    Committed { replica: ReplicaId, life: u32 },
     /// A replica wants a tick.
     Wake { replica: ReplicaId, life: u32 },
     /// A replica's input has drained.
@@ -121,6 +127,13 @@ pub(crate) struct World<'a> {
     exactly_once: ExactlyOnce,
     validity: Validity,
     one_vote: OneVote,
+    /// The roots of all snapshots, by instance, and the correct replicas that have them on disk.
+    roots: BTreeMap<InstanceId, Digest>,
+    takers: BTreeMap<InstanceId, BTreeSet<ReplicaId>>,
+    /// The highest checkpoint that was stable anywhere.
+    stable: InstanceId,
+    /// What makes one stable, whatever a mutant makes of it.
+    quorum: usize,
     points: BTreeSet<Point>,
     notices: Notices,
     trace: Trace<'a>,
@@ -160,6 +173,10 @@ impl<'a> World<'a> {
             total_order: TotalOrder::default(),
             validity: Validity::default(),
             one_vote: OneVote::default(),
+            roots: BTreeMap::new(),
+            takers: BTreeMap::new(),
+            stable: InstanceId(0),
+            quorum: plan.view.quorum(),
             points: BTreeSet::new(),
             notices: Notices::default(),
             sent_before: BTreeSet::new(),
@@ -299,6 +316,12 @@ impl<'a> World<'a> {
                 }
                 Ok(())
             }
+            Happening::Committed { replica, life } => {
+                if self.is_living(replica, life) {
+                    return self.committed(replica);
+                }
+                Ok(())
+            }
             Happening::Wake { replica, life } => {
                 if self.is_living(replica, life) {
                     return self.wake(replica);
@@ -385,6 +408,10 @@ impl<'a> World<'a> {
     /// The replica's own machine says something.
     fn own_event(&mut self, replica: ReplicaId, event: Event) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
+        if let (Event::Snapshotted { instance, .. }, Some(store)) = (&event, node.store.as_mut()) {
+            store.end_snapshot();
+            self.takers.entry(*instance).or_default().insert(replica);
+        }
         match node.admit(Inbound::Event(event)) {
             Some(Inbound::Event(event)) => self.tell(replica, event),
             Some(Inbound::Frame(_)) | None => Ok(()),
@@ -410,9 +437,12 @@ impl<'a> World<'a> {
 
     /// Tells a running replica's core, does what it asks for, and checks what it keeps.
     fn tell(&mut self, replica: ReplicaId, event: Event) -> Result<(), Violation> {
-        let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
         let is_input = !matches!(event, Event::InputDrained);
         let occasion = Occasion::of(&event);
+        if let Event::Durable(position) = event {
+            self.release(replica, position)?;
+        }
+        let Some(node) = self.nodes.get_mut(&replica).filter(|node| node.is_up()) else { return Ok(()) };
         let mut actions = Vec::new();
         node.handle(self.now, event, &mut actions);
         if is_input {
@@ -425,6 +455,7 @@ impl<'a> World<'a> {
         if self.is_promised() {
             self.ledger.check_chain(replica, status.executed, status.chain)?;
         }
+        self.check_stable(replica, status.stable_checkpoint)?;
         self.perform(replica, actions)?;
         self.arm(replica);
         Ok(())
@@ -433,7 +464,7 @@ impl<'a> World<'a> {
     /// Sees to it that the replica is woken at its next deadline.
     fn arm(&mut self, replica: ReplicaId) {
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(&replica) else { return };
+        let Some(node) = self.nodes.get_mut(&replica).filter(|node| node.is_alive()) else { return };
         let Some(deadline) = node.deadline(now) else { return };
         if node.wake_at.is_none_or(|wake_at| deadline < wake_at) {
             node.wake_at = Some(deadline);
@@ -539,34 +570,11 @@ impl<'a> World<'a> {
             (self.keyring.is_real(), Point::RealSignatures),
             (self.plan.byzantine.len() > view.faults(), Point::BeyondFaults),
             (self.plan.is_rushing, Point::Rushing),
+            (
+                self.nodes.values().any(|node| node.store.as_ref().is_some_and(Store::is_real)),
+                Point::LogInFiles,
+            ),
         ];
         self.points.extend(sizes.iter().filter(|(is_so, _)| *is_so).map(|(_, point)| *point));
-    }
-}
-
-/// A happening in one line.
-fn describe(happening: &Happening) -> String {
-    match happening {
-        Happening::Arrive(Flight { from, to, frame }) => {
-            let content = match (from, to) {
-                (Place::Replica(_), Place::Replica(_)) => format!("{:?}", Message::decode(frame.clone())),
-                (Place::Client(_), _) => {
-                    format!("{:?}", ClientMessage::decode(frame.clone()))
-                }
-                (_, Place::Client(_)) => {
-                    format!("{:?}", ReplicaMessage::decode(frame.clone()))
-                }
-            };
-            format!("{from} -> {to}: {content}")
-        }
-        Happening::Own { replica, event, .. } => format!("replica {replica}: {event:?}"),
-        Happening::Wake { replica, .. } => format!("replica {replica}: woken"),
-        Happening::Drained { replica, .. } => format!("replica {replica}: input drained"),
-        Happening::Client(number) => format!("client {number}: its turn"),
-        Happening::Rogue => String::from("dishonest client: its turn"),
-        Happening::Adversary => String::from("adversary: its turn"),
-        Happening::Deed(flight) => format!("adversary: sends from {} to {}", flight.from, flight.to),
-        Happening::Fault(fault) => format!("fault: {fault:?}"),
-        Happening::Heal => String::from("all heals"),
     }
 }

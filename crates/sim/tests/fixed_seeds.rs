@@ -46,4 +46,7 @@ scenarios! {
     a_leader_that_only_seems_to_work_is_replaced => Censor,
     a_client_that_few_replicas_hear_costs_one_leader => HalfHeard,
     writes_that_others_followed_still_vouch_for_a_lock => Overwritten,
+    replicas_that_end_anywhere_come_back_as_they_were => DurableCrash,
+    a_cluster_that_ends_at_once_comes_back_with_all_it_knew => WholeCluster,
+    failing_disks_stop_their_replicas_and_nobody_else => DiskFaults,
 }

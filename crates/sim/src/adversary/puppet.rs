@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use regency_protocol::action::Action;
 use regency_protocol::event::Event;
 use regency_protocol::ids::{ReplicaId, ViewId};
-use regency_protocol::replica::{Replica, Start};
+use regency_protocol::replica::Replica;
 
 use crate::agenda::Moment;
 use crate::node::{self, clock};
 use crate::plan::Plan;
 use crate::service::Lists;
 use crate::signatures::{Keyring, Signer};
+use crate::store::Image;
 
 /// A core with its service, in touch with some replicas only.
 pub(crate) struct Puppet {
@@ -30,7 +31,7 @@ impl Puppet {
         Self {
             id,
             view: plan.view.id(),
-            core: node::core(plan, id, Start::Fresh),
+            core: node::core(plan, id),
             service: Lists::default(),
             clock_offset: plan.clock_offsets.get(&id).copied().unwrap_or_default() + ahead,
             friends: friends.into_iter().filter(|friend| *friend != id).collect(),
@@ -86,6 +87,10 @@ impl Puppet {
                         let results =
                             operations.map(|operation| self.service.execute(&operation.payload())).collect();
                         answers.push(Event::Executed { instance: delivery.instance, results });
+                    }
+                    Action::Snapshot(head) => {
+                        let image = Image::new(&head, self.service.encode());
+                        answers.push(Event::Snapshotted { instance: image.instance, root: image.root });
                     }
                     other => out.push(other),
                 }

@@ -31,6 +31,7 @@ pub(crate) fn check(
         ),
         ("recorded votes", status.recorded_votes, votes),
         ("chain signatures", status.chain_signatures, (votes + window) * view.n()),
+        ("checkpoint signatures", status.checkpoint_signatures, 5 * view.n()),
         (
             "retained instances",
             if status.retained_bytes > settings.retained_bytes + settings.batch_bytes_max {

@@ -11,9 +11,9 @@ use super::Violation;
 pub(crate) struct TotalOrder(BTreeMap<ReplicaId, InstanceId>);
 
 impl TotalOrder {
-    /// A replica starts, or starts again, with nothing executed.
-    pub(crate) fn on_start(&mut self, replica: ReplicaId) {
-        self.0.remove(&replica);
+    /// A replica starts again, with all up to `executed` executed.
+    pub(crate) fn on_start(&mut self, replica: ReplicaId, executed: InstanceId) {
+        self.0.insert(replica, executed);
     }
 
     /// A correct replica executes `instance`.
@@ -40,7 +40,9 @@ mod tests {
         assert!(order.on_execute(b, InstanceId(1)).is_ok());
         assert!(order.on_execute(a, InstanceId(3)).is_err());
         assert!(order.on_execute(a, InstanceId(1)).is_err());
-        order.on_start(a);
+        order.on_start(a, InstanceId(0));
         assert!(order.on_execute(a, InstanceId(1)).is_ok());
+        order.on_start(a, InstanceId(7));
+        assert!(order.on_execute(a, InstanceId(8)).is_ok());
     }
 }

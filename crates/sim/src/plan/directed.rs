@@ -9,7 +9,7 @@ use regency_protocol::ids::{Regency, ReplicaId};
 use regency_protocol::limits::Settings;
 use regency_protocol::view::{Clients, Mode, RequestAuth, View};
 
-use super::{ClientPlan, Fault, MILLI, Plan, SECOND, Strategy, cluster};
+use super::{ClientPlan, Disk, Fault, MILLI, Plan, SECOND, Strategy, cluster};
 use crate::agenda::Moment;
 use crate::network::{Place, Weather};
 use crate::random::Stream;
@@ -138,6 +138,7 @@ fn calm(seed: u64, view: Arc<View>, settings: Settings, stream: &mut Stream) -> 
         is_rushing: false,
         sessions_stay: true,
         regency_max: None,
+        disk: Disk::NONE,
         choices: Choices::default(),
         settings: Arc::new(settings),
         view,

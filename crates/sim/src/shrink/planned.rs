@@ -171,8 +171,22 @@ fn numbers(faults: &[(u64, Fault)]) -> Vec<u64> {
             Fault::Mend(a, b) => Fault::Sever(*a, *b),
             Fault::Resume(replica) => Fault::Pause(*replica),
             Fault::Restart(replica) => Fault::Crash(*replica),
-            Fault::Cut(..) | Fault::Reset(..) | Fault::Sever(..) | Fault::Pause(_) | Fault::Crash(_) => {
-                open.entry(format!("{fault:?}")).or_default().push(place);
+            Fault::DiskRoom(replica) => Fault::DiskFull(*replica),
+            Fault::RollBack(replica) => Fault::CopyDisk(*replica),
+            Fault::Cut(..)
+            | Fault::Reset(..)
+            | Fault::Sever(..)
+            | Fault::Pause(_)
+            | Fault::Crash(_)
+            | Fault::CrashAfter(..)
+            | Fault::PowerCut(_)
+            | Fault::DiskFails(_)
+            | Fault::DiskFull(_)
+            | Fault::Rot(_)
+            | Fault::CopyDisk(_) => {
+                // Whatever ends a replica, it starts again in one way.
+                let begun = fault.ended().map_or(*fault, Fault::Crash);
+                open.entry(format!("{begun:?}")).or_default().push(place);
                 numbers.push(place);
                 continue;
             }

@@ -100,7 +100,15 @@ fn fault_in_words(fault: &Fault) -> String {
         Fault::Pause(replica) => format!("replica {replica} stands still"),
         Fault::Resume(replica) => format!("replica {replica} goes on"),
         Fault::Crash(replica) => format!("replica {replica} crashes"),
+        Fault::CrashAfter(replica, effects) => format!("replica {replica} crashes {effects} effects later"),
+        Fault::PowerCut(replica) => format!("replica {replica} loses its power"),
         Fault::Restart(replica) => format!("replica {replica} starts again"),
+        Fault::DiskFails(replica) => format!("the disk of {replica} fails"),
+        Fault::DiskFull(replica) => format!("the disk of {replica} is full"),
+        Fault::DiskRoom(replica) => format!("there is room again on the disk of {replica}"),
+        Fault::Rot(replica) => format!("replica {replica} crashes, and a bit on its disk turns"),
+        Fault::CopyDisk(replica) => format!("the disk of {replica} is copied"),
+        Fault::RollBack(replica) => format!("replica {replica} crashes, and gets back the copy of its disk"),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::agenda::Moment;
 use crate::coverage::Point;
 use crate::invariants::{Violation, accusation};
 use crate::network::Place;
+use crate::node::Held;
 use crate::signatures::Signer;
 
 impl World<'_> {
@@ -21,14 +22,27 @@ impl World<'_> {
     pub(super) fn perform(&mut self, replica: ReplicaId, actions: Vec<Action>) -> Result<(), Violation> {
         let mut replies: BTreeMap<ClientId, Vec<Reply>> = BTreeMap::new();
         for action in actions {
+            if self.ends_now(replica) {
+                break;
+            }
             if self.trace.is_on() {
                 self.say(format_args!("    {replica}: {action:?}"));
             }
             match action {
-                Action::Send { to, message, .. } => self.on_send(replica, to, &message)?,
+                Action::Send { to, message, after } => match self.nodes.get_mut(&replica) {
+                    Some(node) if node.must_wait(after) => {
+                        node.held.push_back(Held { after, since: self.now, to, message });
+                    }
+                    Some(_) | None => self.on_send(replica, to, &message)?,
+                },
                 Action::Sign(statement) => self.on_sign(replica, statement),
-                // With durability `none` there are none of these.
-                Action::Append { .. } | Action::Cut(_) | Action::Snapshot(_) | Action::Diverged(_) => {}
+                Action::Append { position, record } => self.on_append(replica, position, record)?,
+                Action::Cut(below) => self.on_cut(replica, below)?,
+                Action::Snapshot(head) => self.on_snapshot(replica, &head)?,
+                Action::Diverged(instance) => {
+                    let detail = format!("replica {replica} finds its state at {instance} differing");
+                    self.forgiven::<()>(Err(Violation::new("checkpoint", detail)))?;
+                }
                 Action::Execute(delivery) => self.on_execute(replica, &delivery)?,
                 Action::Reply { client, reply } => {
                     self.note_reply(&reply);
@@ -38,7 +52,9 @@ impl World<'_> {
                     self.points.insert(Point::Reported(report.reason));
                     let is_owned =
                         matches!(report.by, Origin::Replica(id) if self.plan.byzantine.contains(&id));
-                    if !is_owned {
+                    let is_rolled_back = matches!(report.by, Origin::Replica(id)
+                        if self.nodes.get(&id).is_some_and(|node| node.is_rolled_back));
+                    if !is_owned && !is_rolled_back {
                         self.forgiven(accusation::check(replica, &report))?;
                     }
                 }
@@ -49,10 +65,11 @@ impl World<'_> {
             let message = ReplicaMessage::Replies { view: self.plan.view.id(), replies };
             self.send(Place::Replica(replica), Place::Client(number), message.to_frame());
         }
+        self.commit(replica);
         Ok(())
     }
 
-    fn add_own(&mut self, at: Moment, replica: ReplicaId, event: Event) {
+    pub(super) fn add_own(&mut self, at: Moment, replica: ReplicaId, event: Event) {
         let Some(node) = self.nodes.get(&replica) else { return };
         self.agenda.add(at, Happening::Own { replica, life: node.life, event: Box::new(event) });
     }
@@ -63,10 +80,19 @@ impl World<'_> {
         self.add_own(at, replica, Event::Signed { statement, signature });
     }
 
-    fn on_send(&mut self, from: ReplicaId, to: Recipients, message: &Message) -> Result<(), Violation> {
-        let votes_lost = self.nodes.get(&from).is_some_and(|node| node.votes_lost);
-        let is_one = self.one_vote.on_send(from, votes_lost, message);
-        self.forgiven(is_one)?;
+    pub(super) fn on_send(
+        &mut self,
+        from: ReplicaId,
+        to: Recipients,
+        message: &Message,
+    ) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get(&from) else { return Ok(()) };
+        // One whose disk was exchanged counts in `f`: it may do anything.
+        if !node.is_rolled_back {
+            let is_one = self.one_vote.on_send(from, node.votes_lost, node.status().decided, message);
+            self.forgiven(is_one)?;
+            self.forgiven(self.check_signed(from, message))?;
+        }
         self.note_message(from, message);
         self.notices.on_send(from, message, &self.plan.view, &mut self.points);
         let frame = message.to_frame();
@@ -82,6 +108,20 @@ impl World<'_> {
     }
 
     fn on_execute(&mut self, by: ReplicaId, delivery: &Delivery) -> Result<(), Violation> {
+        let results = self.execute(by, delivery)?;
+        let Some(node) = self.nodes.get_mut(&by) else { return Ok(()) };
+        if node.votes_lost {
+            self.points.insert(Point::StateLostExecutes);
+        }
+        // The service takes its time, and takes deliveries one after the other.
+        let at = node.service_busy_until.max(self.now) + self.machines.between(5, 300);
+        node.service_busy_until = at;
+        self.add_own(at, by, Event::Executed { instance: delivery.instance, results });
+        Ok(())
+    }
+
+    /// A replica executes, for the first time or again; returns the results.
+    pub(super) fn execute(&mut self, by: ReplicaId, delivery: &Delivery) -> Result<Vec<Bytes>, Violation> {
         let in_order = self.total_order.on_execute(by, delivery.instance);
         self.forgiven(in_order)?;
         let executed = self.ledger.execute(by, delivery);
@@ -100,15 +140,18 @@ impl World<'_> {
                 _ => self.points.insert(Point::LargeBatch),
             };
         }
-        let Some(node) = self.nodes.get_mut(&by) else { return Ok(()) };
-        if node.votes_lost {
-            self.points.insert(Point::StateLostExecutes);
+        let Some(node) = self.nodes.get_mut(&by) else { return Ok(results) };
+        if node.store.is_some() {
+            // What comes back from snapshots must be what everybody else has.
+            let own = node.execute(delivery);
+            if own != results {
+                let detail =
+                    format!("replica {by} answers {own:?} at {}, not {results:?}", delivery.instance);
+                self.forgiven::<()>(Err(Violation::new("agreement", detail)))?;
+                results = own;
+            }
         }
-        // The service takes its time, and takes deliveries one after the other.
-        let at = node.service_busy_until.max(self.now) + self.machines.between(5, 300);
-        node.service_busy_until = at;
-        self.add_own(at, by, Event::Executed { instance: delivery.instance, results });
-        Ok(())
+        Ok(results)
     }
 
     fn note_reply(&mut self, reply: &Reply) {

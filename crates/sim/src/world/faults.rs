@@ -2,14 +2,16 @@
 
 use regency_protocol::event::Event;
 use regency_protocol::ids::ReplicaId;
+use regency_protocol::record::Durability;
 use regency_protocol::replica::ReplicaState;
 
 use super::{Happening, World};
 use crate::coverage::Point;
 use crate::invariants::Violation;
 use crate::network::Place;
-use crate::node::{Inbound, Standing};
+use crate::node::{Inbound, Node, Standing};
 use crate::plan::Fault;
+use crate::store::Store;
 
 impl World<'_> {
     /// Lets one fault happen.
@@ -45,7 +47,47 @@ impl World<'_> {
             Fault::Pause(replica) => self.pause(replica),
             Fault::Resume(replica) => self.resume(replica)?,
             Fault::Crash(replica) => self.crash(replica),
-            Fault::Restart(replica) => self.restart(replica),
+            Fault::CrashAfter(replica, effects) => {
+                if let Some(node) = self.nodes.get_mut(&replica).filter(|node| node.is_alive()) {
+                    node.effects_left = Some(effects);
+                }
+            }
+            Fault::PowerCut(replica) => {
+                self.crash(replica);
+                if self.plan.disk.durability == Durability::Async
+                    && let Some(store) = self.store(replica)
+                {
+                    // Of what was written nobody knows how much has come to the disk.
+                    store.lose();
+                }
+            }
+            Fault::Restart(replica) => self.restart(replica)?,
+            Fault::DiskFails(replica) => {
+                if self.nodes.get(&replica).is_some_and(Node::is_alive) {
+                    self.store(replica).into_iter().for_each(Store::fail);
+                }
+            }
+            Fault::DiskFull(replica) => {
+                self.store(replica).into_iter().for_each(|store| store.set_full(true));
+            }
+            Fault::DiskRoom(replica) => {
+                self.store(replica).into_iter().for_each(|store| store.set_full(false));
+            }
+            Fault::Rot(replica) => {
+                self.crash(replica);
+                if let Some(store) = self.nodes.get_mut(&replica).and_then(|node| node.store.as_mut()) {
+                    store.rot(&mut self.machines);
+                }
+            }
+            Fault::CopyDisk(replica) => self.store(replica).into_iter().for_each(Store::copy),
+            Fault::RollBack(replica) => {
+                self.crash(replica);
+                if let Some(node) = self.nodes.get_mut(&replica)
+                    && node.store.as_mut().is_some_and(Store::put_back)
+                {
+                    node.is_rolled_back = true;
+                }
+            }
         }
         Ok(())
     }
@@ -53,6 +95,10 @@ impl World<'_> {
     /// The network is fair again, whoever stood still goes on; who crashed for good stays away.
     pub(super) fn heal(&mut self) -> Result<(), Violation> {
         self.network.heal();
+        for node in self.nodes.values_mut() {
+            node.effects_left = None;
+            node.store.iter_mut().for_each(|store| store.set_full(false));
+        }
         for replica in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.resume(replica)?;
         }
@@ -107,29 +153,48 @@ impl World<'_> {
         self.tell(replica, Event::InputDrained)
     }
 
-    fn crash(&mut self, replica: ReplicaId) {
+    /// A replica ends; of what was on its way to its disk some prefix is left.
+    pub(super) fn crash(&mut self, replica: ReplicaId) {
         let is_leader = replica == self.plan.leader();
-        let Some(node) = self.nodes.get_mut(&replica) else { return };
+        let Some(node) = self.nodes.get_mut(&replica).filter(|node| node.is_alive()) else { return };
         node.crash();
+        if let Some(store) = node.store.as_mut() {
+            if store.is_writing() {
+                self.points.insert(Point::DiedInSnapshot);
+            }
+            store.crash(&mut self.machines);
+        }
         self.notices.on_crash(self.now, replica, &mut self.points);
         self.points.insert(if is_leader { Point::LeaderCrashed } else { Point::FollowerCrashed });
+        if self.nodes.values().all(|node| !node.is_alive()) {
+            self.points.insert(Point::ClusterDown);
+        }
         for other in self.others(replica) {
             let at = self.now + self.machines.below(3000);
             self.add_connection(at, other, Event::Disconnected(replica));
         }
     }
 
-    fn restart(&mut self, replica: ReplicaId) {
-        let Some(node) = self.nodes.get_mut(&replica) else { return };
-        node.restart(&self.plan);
+    fn restart(&mut self, replica: ReplicaId) -> Result<(), Violation> {
+        match self.nodes.get(&replica) {
+            // It was to end, and has had too little to do for that.
+            Some(node) if node.effects_left.is_some() => self.crash(replica),
+            Some(node) if node.is_alive() => return Ok(()),
+            Some(_) => {}
+            None => return Ok(()),
+        }
         self.notices.on_restart(replica);
-        self.total_order.on_start(replica);
-        self.points.insert(Point::RestartedStateLost);
+        self.recover(replica)?;
         for other in self.others(replica) {
             let at = self.now + self.machines.between(3000, 6000);
             self.add_connection(at, other, Event::Connected(replica));
             self.add_connection(at, replica, Event::Connected(other));
         }
+        Ok(())
+    }
+
+    fn store(&mut self, replica: ReplicaId) -> Option<&mut Store> {
+        self.nodes.get_mut(&replica)?.store.as_mut()
     }
 
     fn add_connection(&mut self, at: u64, replica: ReplicaId, event: Event) {
@@ -140,7 +205,7 @@ impl World<'_> {
 
     /// Whether a replica has started again: a channel made while the link was cut cannot have been one.
     fn is_new(&self, replica: ReplicaId) -> bool {
-        self.nodes.get(&replica).is_some_and(|node| node.votes_lost)
+        self.nodes.get(&replica).is_some_and(|node| node.life > 0)
     }
 
     /// All members but one.
@@ -151,7 +216,10 @@ impl World<'_> {
     /// Whether a member is of no use to progress: owned, away, without votes, or too far behind.
     pub(super) fn is_out(&self, replica: ReplicaId) -> bool {
         self.nodes.get(&replica).is_none_or(|node| {
-            !node.is_up() || node.votes_lost || node.status().state == ReplicaState::Behind
+            !node.is_up()
+                || node.votes_lost
+                || node.is_rolled_back
+                || node.status().state == ReplicaState::Behind
         }) || self.is_cut_off(replica)
     }
 }
