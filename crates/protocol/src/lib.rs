@@ -18,6 +18,7 @@
 )]
 
 pub mod action;
+mod amnesia;
 mod announcements;
 mod chain;
 mod checkpoint;

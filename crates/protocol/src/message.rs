@@ -45,6 +45,10 @@ pub enum Message {
     CheckpointSignature(CheckpointSignature),
     /// A quorum of them.
     CheckpointCertificate(CheckpointCertificate),
+    /// The sender has lost its votes and asks what they may have been [RECOVER-2].
+    Recover(Recover),
+    /// Answers [`Message::Recover`].
+    RecoverAnswer(RecoverAnswer),
     /// The wish to leave a leader [STOP-1].
     Stop(Stop),
     /// What the sender voted for, for the next leader [STOPDATA-1].
@@ -79,6 +83,8 @@ impl Message {
             | Self::ChainCertificate(_)
             | Self::CheckpointSignature(_)
             | Self::CheckpointCertificate(_)
+            | Self::Recover(_)
+            | Self::RecoverAnswer(_)
             | Self::Stop(_)
             | Self::StopData(_)
             | Self::Sync(_)
@@ -122,6 +128,8 @@ impl Message {
             | Self::FetchBodies(_)
             | Self::Bodies(_)
             | Self::Status(_)
+            | Self::Recover(_)
+            | Self::RecoverAnswer(_)
             | Self::Stop(_)
             | Self::Forward(_)
             | Self::Announce(_)
@@ -151,6 +159,28 @@ pub struct MemberSignature {
     pub statement: Statement,
     /// The signature.
     pub signature: Signature,
+}
+
+/// RECOVER: the sender has lost its votes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recover {
+    /// The view.
+    pub view: ViewId,
+    /// Tells the sender's lives apart.
+    pub nonce: u64,
+}
+
+/// What the sender knows that bounds what any replica may have voted for [RECOVER-2].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoverAnswer {
+    /// The view.
+    pub view: ViewId,
+    /// Of the question.
+    pub nonce: u64,
+    /// The highest of every instance that the sender ever locked, and its base.
+    pub highest: InstanceId,
+    /// The highest regency of the view that the sender asked for.
+    pub regency: Regency,
 }
 
 /// STOP: the sender wants every regency below this one to end. It is not signed and convinces nobody alone.

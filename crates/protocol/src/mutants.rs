@@ -114,6 +114,12 @@ mutants! {
     StableWithWeak => "stable-with-weak",
     /// The log is cut below a checkpoint that is not stable.
     CutBelowUnstable => "cut-below-unstable",
+    /// A replica that lost its votes states that it has none.
+    AmnesiacStates => "amnesiac-states",
+    /// A replica that lost its votes answers another's question about lost votes.
+    AmnesiacAnswers => "amnesiac-answers",
+    /// A replica that finds nothing on disk takes that for its first start.
+    EmptyIsFirstStart => "empty-is-first-start",
     /// The results of executed requests are left out of snapshots.
     ResultsNotInSnapshot => "results-not-in-snapshot",
 }

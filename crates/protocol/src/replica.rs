@@ -3,6 +3,7 @@
 //! The walks stand in the files below: requests on their way in, ordering, delivery, and the links between
 //! replicas. Every vote goes through the voting record.
 
+mod amnesia;
 mod authenticity;
 mod checkpoints;
 mod delivery;
@@ -14,11 +15,12 @@ mod recovery;
 mod requests;
 mod suspicion;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::action::{Action, Misbehaviour, Origin, Reason, Recipients};
+use crate::amnesia::{Asking, Fill};
 use crate::announcements::Announcements;
 use crate::chain::Chain;
 use crate::checkpoint::Checkpoints;
@@ -129,6 +131,8 @@ pub struct ReplicaStatus {
     pub retained_from: InstanceId,
     /// Bytes of the decided batches that are kept.
     pub retained_bytes: usize,
+    /// Members that are known to have lost their votes, this one included.
+    pub amnesiacs: usize,
     /// The instance of the stable checkpoint.
     pub stable_checkpoint: InstanceId,
     /// The instance of this replica's newest snapshot on disk.
@@ -157,6 +161,11 @@ pub struct Replica {
     record: VotingRecord,
     journal: Journal,
     replay: Replay,
+    /// While this replica has lost its votes: its question to the others.
+    asking: Option<Asking>,
+    /// The members that have said that they lost theirs.
+    amnesiacs: BTreeSet<ReplicaId>,
+    fill: Fill,
     checkpoints: Checkpoints,
     requests: Requests,
     sessions: Sessions,
@@ -193,6 +202,9 @@ impl Replica {
             record: VotingRecord::new(view.id(), start),
             journal: Journal::new(durability),
             replay: Replay::default(),
+            asking: None,
+            amnesiacs: BTreeSet::new(),
+            fill: Fill::default(),
             checkpoints: Checkpoints::new(view.id()),
             requests: Requests::default(),
             sessions: Sessions::default(),
@@ -240,6 +252,9 @@ impl Replica {
             }
             Event::Tick => self.on_tick(now, actions),
         }
+        if self.asking.is_some() || self.record.is_recovering(self.chain.certified()) {
+            self.ask_about_votes(now, actions);
+        }
         self.arm(now);
     }
 
@@ -248,7 +263,7 @@ impl Replica {
     pub fn waits_for_drain(&self) -> bool {
         self.announcements.has_outgoing()
             || !self.change.is_live()
-            || (self.leader() == self.me && self.requests.has_unproposed())
+            || (self.leader() == self.me && (self.requests.has_unproposed() || self.has_to_fill()))
     }
 
     /// When `Event::Tick` is due, if nothing else happens before.
@@ -261,6 +276,8 @@ impl Replica {
             self.timer.due(),
             self.sync_deadline(),
             self.leader_lost_deadline(),
+            self.asking_due(),
+            self.fill_deadline(),
         ];
         dues.into_iter().flatten().min()
     }
@@ -291,6 +308,7 @@ impl Replica {
             chain_signatures: self.chain.len(),
             retained_from: self.log.retained_from(),
             retained_bytes: self.log.bytes(),
+            amnesiacs: self.amnesiacs.len().saturating_add(usize::from(self.asking.is_some())),
             stable_checkpoint: self.checkpoints.stable(),
             own_checkpoint: self.checkpoints.own(),
             checkpoint_signatures: self.checkpoints.len(),
@@ -328,6 +346,8 @@ impl Replica {
             Message::CheckpointCertificate(certificate) => {
                 self.on_checkpoint_certificate(from, certificate, actions);
             }
+            Message::Recover(recover) => self.on_recover(now, from, recover, actions),
+            Message::RecoverAnswer(answer) => self.on_recover_answer(from, &answer, actions),
             Message::Stop(stop) => self.on_stop(now, from, stop, actions),
             Message::StopData(stated) => self.on_stop_data(now, from, stated, actions),
             Message::Sync(sync) => self.on_sync(now, from, sync, actions),
@@ -343,7 +363,7 @@ impl Replica {
     }
 
     fn state(&self) -> ReplicaState {
-        if !self.record.may_vote() {
+        if self.record.is_recovering(self.chain.certified()) {
             return ReplicaState::StateLost;
         }
         let missing = self.log.prefix().next();
@@ -401,6 +421,8 @@ impl Replica {
             || self.log.prefix() != self.chain.certified()
             || self.is_told_of_more()
             || self.checkpoints.is_open()
+            || self.asking.is_some()
+            || self.fill.is_open(self.log.prefix())
             || self.links.has_answered()
             || self.links.ahead(self.log.prefix()).next().is_some()
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::amnesia::Bounds;
 use crate::ids::{Digest, InstanceId, Regency, ViewId};
 use crate::leader_change::stop_data::{Claim, Lock};
 use crate::limits::WRITE_SET_MAX;
@@ -32,11 +33,24 @@ struct Votes {
     write_set: Vec<(Regency, Digest)>,
 }
 
+/// What is remembered of the votes of earlier lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// Everything: they are on record.
+    Whole,
+    /// Nothing.
+    Lost,
+    /// What they cannot have been for [RECOVER-2].
+    Bounded(Bounds),
+}
+
 /// What this replica has voted for.
 #[derive(Debug)]
 pub(crate) struct VotingRecord {
     view: ViewId,
-    start: Start,
+    memory: Memory,
+    /// The highest instance that this replica ever locked: it never shrinks [RECOVER-2].
+    highest_locked: InstanceId,
     votes: BTreeMap<InstanceId, Votes>,
     /// No vote at or below this any more: the own certificate and prefix.
     closed: InstanceId,
@@ -50,9 +64,14 @@ pub(crate) struct VotingRecord {
 
 impl VotingRecord {
     pub(crate) fn new(view: ViewId, start: Start) -> Self {
+        let memory = match start {
+            Start::StateLost if !is_active(Mutant::EmptyIsFirstStart) => Memory::Lost,
+            Start::Fresh | Start::StateLost => Memory::Whole,
+        };
         Self {
             view,
-            start,
+            memory,
+            highest_locked: InstanceId(0),
             votes: BTreeMap::new(),
             closed: InstanceId(0),
             installed: Regency(0),
@@ -63,7 +82,12 @@ impl VotingRecord {
 
     /// Whether this replica may propose in the installed regency, and begin it, if it leads it [PROPOSE-5].
     pub(crate) fn may_lead(&self) -> bool {
-        self.may_vote() && self.retired.is_none_or(|retired| self.installed > retired)
+        let may_propose = match self.memory {
+            Memory::Whole => true,
+            Memory::Lost => false,
+            Memory::Bounded(bounds) => self.installed > bounds.regency,
+        };
+        may_propose && self.retired.is_none_or(|retired| self.installed > retired)
     }
 
     /// After a restart in `regency`: this replica leads no regency up to it any more.
@@ -88,7 +112,50 @@ impl VotingRecord {
 
     /// Whether votes may leave at all.
     pub(crate) fn may_vote(&self) -> bool {
-        self.start == Start::Fresh
+        self.memory != Memory::Lost
+    }
+
+    /// Learns what the lost votes cannot have been for; of several answers the last is the narrowest.
+    pub(crate) fn bound(&mut self, bounds: Bounds) {
+        match self.memory {
+            Memory::Whole => {}
+            Memory::Lost | Memory::Bounded(_) => self.memory = Memory::Bounded(bounds),
+        }
+    }
+
+    /// Whether this replica counts as faulty, because it may have voted for what is not certified yet.
+    pub(crate) fn is_recovering(&self, base: InstanceId) -> bool {
+        match self.memory {
+            Memory::Whole => false,
+            Memory::Lost => true,
+            Memory::Bounded(bounds) => base < bounds.instance,
+        }
+    }
+
+    /// Whether a statement for `regency` above `base` tells of all votes there are [STOPDATA-1, RECOVER-2].
+    pub(crate) fn may_state(&self, base: InstanceId, regency: Regency) -> bool {
+        match self.memory {
+            Memory::Whole => true,
+            Memory::Lost | Memory::Bounded(_) if is_active(Mutant::AmnesiacStates) => true,
+            Memory::Lost => false,
+            Memory::Bounded(bounds) => base >= bounds.instance && regency > bounds.regency,
+        }
+    }
+
+    /// The highest regency that this replica may have asked for in a life that it has forgotten.
+    pub(crate) fn regency_bound(&self) -> Regency {
+        match self.memory {
+            Memory::Whole | Memory::Lost => Regency(0),
+            Memory::Bounded(bounds) => bounds.regency,
+        }
+    }
+
+    /// The highest instance that this replica ever locked, or may have touched in a life that it has forgotten.
+    pub(crate) fn highest_locked(&self) -> InstanceId {
+        match self.memory {
+            Memory::Whole | Memory::Lost => self.highest_locked,
+            Memory::Bounded(bounds) => self.highest_locked.max(bounds.instance),
+        }
     }
 
     /// Ends all epochs below `regency`: no vote leaves in them any more [STOP-3].
@@ -156,6 +223,7 @@ impl VotingRecord {
         votes.lock = Lock::At { epoch: regency, digest };
         votes.accepted = Some((regency, digest));
         votes.write_set.retain(|(epoch, _)| *epoch >= regency);
+        self.highest_locked = self.highest_locked.max(instance);
         Some(Message::Accept(Vote { view: self.view, instance, regency, digest }))
     }
 
@@ -228,7 +296,12 @@ impl VotingRecord {
     }
 
     fn open(&mut self, instance: InstanceId, regency: Regency) -> Option<&mut Votes> {
-        if !self.may_vote() || instance <= self.closed || regency < self.installed {
+        let is_forgotten = match self.memory {
+            Memory::Whole => false,
+            Memory::Lost => true,
+            Memory::Bounded(bounds) => instance <= bounds.instance || regency < bounds.regency,
+        };
+        if is_forgotten || instance <= self.closed || regency < self.installed {
             return None;
         }
         Some(self.votes.entry(instance).or_default())

@@ -87,7 +87,9 @@ impl Rounds {
                 let is_lost = self.coin(KINDS, Regency(0), from, to) < self.without_help;
                 return is_lost.then(|| number(KINDS, Regency(0), from, to));
             }
-            Message::FetchBatch(_)
+            Message::Recover(_)
+            | Message::RecoverAnswer(_)
+            | Message::FetchBatch(_)
             | Message::BatchAnswer(_)
             | Message::FetchBodies(_)
             | Message::Bodies(_)

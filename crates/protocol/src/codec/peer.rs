@@ -15,7 +15,7 @@ use crate::limits::{
 };
 use crate::message::{
     Batch, BatchAnswer, ChainCertificate, ChainSignature, CheckpointCertificate, CheckpointSignature,
-    Decided, FetchBatch, FetchBodies, Message, Propose, Status, Stop, Vote,
+    Decided, FetchBatch, FetchBodies, Message, Propose, Recover, RecoverAnswer, Status, Stop, Vote,
 };
 use crate::time::Timestamp;
 
@@ -39,6 +39,8 @@ const LACK: u8 = 17;
 const ECHO: u8 = 18;
 const CHECKPOINT_SIGNATURE: u8 = 20;
 const CHECKPOINT_CERTIFICATE: u8 = 21;
+const RECOVER: u8 = 22;
+const RECOVER_ANSWER: u8 = 23;
 /// No message: a piece of one.
 pub(super) const PIECE: u8 = 19;
 
@@ -80,6 +82,16 @@ impl Wire for Message {
                 out.extend_from_slice(&signed.signature.0);
             }
             Self::CheckpointCertificate(certificate) => put_checkpoint(out, certificate),
+            Self::Recover(recover) => {
+                put_u64(out, recover.view.0);
+                put_u64(out, recover.nonce);
+            }
+            Self::RecoverAnswer(answer) => {
+                put_u64(out, answer.view.0);
+                put_u64(out, answer.nonce);
+                put_u64(out, answer.highest.0);
+                put_u64(out, answer.regency.0);
+            }
             Self::Stop(stop) => {
                 put_u64(out, stop.view.0);
                 put_u64(out, stop.regency.0);
@@ -136,6 +148,13 @@ impl Wire for Message {
                 Self::CheckpointSignature(CheckpointSignature { view, instance, chain, root, signature })
             }
             CHECKPOINT_CERTIFICATE => Self::CheckpointCertificate(take_checkpoint(&mut reader)?),
+            RECOVER => Self::Recover(Recover { view: ViewId(reader.u64()?), nonce: reader.u64()? }),
+            RECOVER_ANSWER => Self::RecoverAnswer(RecoverAnswer {
+                view: ViewId(reader.u64()?),
+                nonce: reader.u64()?,
+                highest: InstanceId(reader.u64()?),
+                regency: Regency(reader.u64()?),
+            }),
             STOP => Self::Stop(Stop { view: ViewId(reader.u64()?), regency: Regency(reader.u64()?) }),
             STOP_DATA => Self::StopData(take_stop_data(&mut reader)?),
             SYNC => Self::Sync(Arc::new(take_sync(&mut reader)?)),
@@ -165,6 +184,8 @@ fn kind(message: &Message) -> u8 {
         Message::ChainCertificate(_) => CHAIN_CERTIFICATE,
         Message::CheckpointSignature(_) => CHECKPOINT_SIGNATURE,
         Message::CheckpointCertificate(_) => CHECKPOINT_CERTIFICATE,
+        Message::Recover(_) => RECOVER,
+        Message::RecoverAnswer(_) => RECOVER_ANSWER,
         Message::Stop(_) => STOP,
         Message::StopData(_) => STOP_DATA,
         Message::Sync(_) => SYNC,

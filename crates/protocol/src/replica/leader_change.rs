@@ -90,9 +90,12 @@ impl Replica {
                     actions,
                 );
             }
-            self.change.unsigned = Some(self.statement(regency));
+            // [RECOVER-2] Whoever has lost votes that may still count states nothing.
+            let may_state = self.record.may_state(self.chain.certified(), regency);
+            self.change.unsigned = may_state.then(|| self.statement(regency));
             actions.extend(self.change.unsigned.as_ref().map(|data| Action::Sign(data.statement())));
         }
+        self.fill.restart(now);
         self.status_due = None;
         // Votes of this epoch may have come early.
         let open: Vec<InstanceId> = self.window.iter().map(|(id, _)| id).collect();

@@ -34,6 +34,8 @@ impl Replica {
         let is_of_use = vote.regency >= self.change.regency
             || is_active(Mutant::OlderWritesLock)
             || is_active(Mutant::OldEpochVotes);
+        // [RECOVER-2] Who votes has learned what it may vote for.
+        self.amnesiacs.remove(&from);
         if self.admits_vote(from, vote, actions) && is_of_use {
             let installed = self.change.regency;
             let writes = &mut self.window.open(vote.instance, now).writes;

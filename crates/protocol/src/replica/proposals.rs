@@ -20,12 +20,15 @@ impl Replica {
         if self.leader() != self.me || !self.record.may_lead() || !self.change.is_live() {
             return;
         }
-        while self.requests.has_unproposed() && !self.executor_is_full() {
+        while (self.requests.has_unproposed() || self.has_to_fill()) && !self.executor_is_full() {
             let prefix = self.log.prefix();
             let instance = self.record.proposed().max(prefix).next();
             let in_flight = instance.0.saturating_sub(prefix.0).saturating_sub(1);
             let is_full_batch = self.requests.unproposed() >= self.settings.batch_requests_max;
-            if instance > self.vote_limit() || (in_flight >= self.eager_instances && !is_full_batch) {
+            let is_filling = !self.requests.has_unproposed();
+            if instance > self.vote_limit()
+                || (in_flight >= self.eager_instances && !is_full_batch && !is_filling)
+            {
                 return;
             }
             if !self.record.propose(instance) {

@@ -178,7 +178,7 @@ impl Replica {
             self.change.phase = Phase::Syncing(Gathering { deadline, ..Gathering::default() });
             self.change.stops.note(self.me, regency);
             // Who has voted in it has stated before; a statement of now would tell of votes in it.
-            if self.record.may_vote() && !is_stated {
+            if self.record.may_state(self.chain.certified(), regency) && !is_stated {
                 self.change.unsigned = Some(self.statement(regency));
                 actions.extend(self.change.unsigned.as_ref().map(|data| Action::Sign(data.statement())));
             }

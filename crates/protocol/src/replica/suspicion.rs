@@ -38,6 +38,7 @@ impl Replica {
             self.stop(now, self.change.regency.next(), actions);
         }
         self.give_up_sync(now, actions);
+        self.check_fill(now, actions);
         if !self.timer.take_due(now) {
             return;
         }

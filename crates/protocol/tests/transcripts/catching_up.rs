@@ -85,14 +85,14 @@ fn a_decision_waits_for_its_batch() {
 }
 
 #[test]
-fn a_replica_that_lost_its_votes_follows_and_never_votes() {
+fn a_replica_that_lost_its_votes_follows_without_voting() {
     let mut scene = Scene::new(Setting { start: Start::StateLost, ..Setting::default() });
     let open = scene.open();
     let a = scene.batch("a", 1, &[&open]);
     scene.request(&open);
     scene.propose(0, &a);
     scene.write(&[0, 2, 3], &a);
-    scene.expect("");
+    scene.expect("to all: RECOVER");
     scene.accept(&[0, 2, 3], &a);
     scene.expect(
         "reply 77: session

@@ -2,9 +2,11 @@
 //!
 //! The test plays everybody else. Each `expect` compares everything that the core has asked for since the last.
 
+mod amnesia;
 mod announcements;
 mod beginning;
 mod catching_up;
+mod durability;
 mod normal_case;
 mod patience;
 mod refusals;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use regency_protocol::action::{Action, Delivery, Origin, Recipients};
 use regency_protocol::event::{ClientRequest, Event, Verified};
 use regency_protocol::ids::{
-    ClientId, ClusterId, Digest, InstanceId, PublicKey, Regency, ReplicaId, Sequence, SessionId, Signature,
-    ViewId,
+    ClientId, ClusterId, Digest, InstanceId, LogPosition, PublicKey, Regency, ReplicaId, Sequence, SessionId,
+    Signature, ViewId,
 };
 use regency_protocol::limits::Settings;
 use regency_protocol::message::{
@@ -65,7 +65,10 @@ impl Default for Setting {
 pub(crate) struct Scene {
     now: Timestamp,
     view: ViewId,
+    config: ReplicaConfig,
     replica: Replica,
+    /// What the core has written into its log.
+    log: Vec<(LogPosition, Record)>,
     actions: Vec<Action>,
     /// What the core has asked to be signed.
     unsigned: Vec<Statement>,
@@ -99,11 +102,13 @@ impl Scene {
             durability,
             eager_instances: 2,
         };
-        let replica = Replica::new(config);
+        let replica = Replica::new(config.clone());
         Self {
             now: BEGIN,
             view: ViewId(0),
+            config,
             replica,
+            log: Vec::new(),
             actions: Vec::new(),
             unsigned: Vec::new(),
             told: Vec::new(),
@@ -163,8 +168,8 @@ impl Scene {
                 Action::Send { to: Recipients::All, message, .. } if !is_tick => {
                     self.told.push(message.clone())
                 }
+                Action::Append { position, record } => self.log.push((*position, record.clone())),
                 Action::Send { .. }
-                | Action::Append { .. }
                 | Action::Cut(_)
                 | Action::Snapshot(_)
                 | Action::Diverged(_)
@@ -173,6 +178,28 @@ impl Scene {
                 | Action::Report(_) => {}
             }
         }
+    }
+
+    /// The log is on disk up to this record.
+    pub(crate) fn durable(&mut self, position: u64) {
+        self.handle(Event::Durable(LogPosition(position)));
+    }
+
+    /// The replica ends, and starts again with the log up to this record.
+    pub(crate) fn restart(&mut self, last: u64) {
+        self.log.retain(|(position, _)| position.0 <= last);
+        self.replica = Replica::restore(self.config.clone(), None);
+        for (position, record) in self.log.clone() {
+            let begun = self.actions.len();
+            self.replica.replay(position, record, &mut self.actions).unwrap();
+            for action in self.actions.split_off(begun) {
+                let Action::Execute(delivery) = action else { panic!("{action:?} while the log is read") };
+                let results = delivery.operations.iter().map(|_| Bytes::from_static(b"again")).collect();
+                let executed = Event::Executed { instance: delivery.instance, results };
+                self.replica.handle(self.now, executed, &mut Vec::new());
+            }
+        }
+        self.replica.resume(self.now, &mut self.actions);
     }
 
     /// A message of another replica comes.
@@ -272,7 +299,8 @@ impl Scene {
         let mut actions = std::mem::take(&mut self.actions);
         // Measuring round trips is no part of any walk.
         actions.retain(|action| !matches!(action, Action::Send { message: Message::Echo(_), .. }));
-        let seen: Vec<String> = actions.iter().map(|action| self.line(action)).collect();
+        let seen: Vec<String> =
+            actions.iter().map(|action| self.line(action).trim_end().to_owned()).collect();
         assert_eq!(seen, expected, "seen:\n{}", seen.join("\n"));
     }
 
@@ -388,6 +416,10 @@ impl Scene {
             Message::ChainCertificate(certificate) => format!("chain certificate {}", certificate.instance),
             Message::CheckpointSignature(signed) => format!("checkpoint signature {}", signed.instance),
             Message::CheckpointCertificate(certificate) => format!("checkpoint {}", certificate.instance),
+            Message::Recover(_) => String::from("RECOVER"),
+            Message::RecoverAnswer(answer) => {
+                format!("RECOVER answer: instance {}, regency {}", answer.highest, answer.regency)
+            }
             Message::Stop(stop) => format!("STOP {}", stop.regency),
             Message::StopData(stated) => {
                 let claims = self.claims(&stated.data);

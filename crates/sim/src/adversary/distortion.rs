@@ -241,8 +241,19 @@ impl Distortion {
                 }
                 Message::CheckpointCertificate(certificate)
             }
+            Message::RecoverAnswer(answer) => {
+                let mut answer = *answer;
+                match self.stream.below(4) {
+                    0 => answer.highest = InstanceId(0),
+                    1 => answer.highest = InstanceId(self.other_number(answer.highest.0)),
+                    2 => answer.regency = Regency(self.other_number(answer.regency.0)),
+                    _ => answer.nonce = self.other_number(answer.nonce),
+                }
+                Message::RecoverAnswer(answer)
+            }
             Message::StopData(_)
             | Message::Sync(_)
+            | Message::Recover(_)
             | Message::Forward(_)
             | Message::Announce(_)
             | Message::Echo(_)

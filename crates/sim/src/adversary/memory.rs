@@ -40,6 +40,8 @@ impl Memory {
             | Message::ChainSignature(_)
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
+            | Message::Recover(_)
+            | Message::RecoverAnswer(_)
             | Message::Stop(_)
             | Message::Sync(_)
             | Message::Forward(_)

@@ -81,6 +81,8 @@ impl Noise {
             | Message::ChainSignature(_)
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
+            | Message::Recover(_)
+            | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)
             | Message::StopData(_)

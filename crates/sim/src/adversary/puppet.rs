@@ -1,6 +1,6 @@
 //! A core that the adversary runs for one of its own: honest by itself, at the end of strings.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use regency_protocol::action::Action;
 use regency_protocol::event::Event;
@@ -73,20 +73,21 @@ impl Puppet {
         queue.reverse();
         let mut out = Vec::new();
         let mut actions = Vec::new();
-        while let Some(event) = queue.pop() {
+        // What its own machine says comes first, in the order in which it was asked.
+        let mut answers = VecDeque::new();
+        while let Some(event) = answers.pop_front().or_else(|| queue.pop()) {
             self.core.handle(clock(now, self.clock_offset), event, &mut actions);
-            let mut answers = Vec::new();
             for action in actions.drain(..) {
                 match action {
                     Action::Sign(statement) => {
                         let signature = keyring.sign(Signer::Replica(self.id), &statement);
-                        answers.push(Event::Signed { statement, signature });
+                        answers.push_back(Event::Signed { statement, signature });
                     }
                     Action::Execute(delivery) => {
                         let operations = delivery.operations.iter();
                         let results =
                             operations.map(|operation| self.service.execute(&operation.payload())).collect();
-                        answers.push(Event::Executed { instance: delivery.instance, results });
+                        answers.push_back(Event::Executed { instance: delivery.instance, results });
                     }
                     Action::Snapshot(head) => {
                         let image = Image::new(&head, self.service.encode());
@@ -95,7 +96,6 @@ impl Puppet {
                     other => out.push(other),
                 }
             }
-            queue.extend(answers.into_iter().rev());
         }
         out
     }

@@ -55,12 +55,10 @@ impl OneVote {
         }
     }
 
-    /// A correct replica that has decided all up to `decided` sends this; `votes_lost` if it knows that it has
-    /// forgotten earlier votes.
+    /// A correct replica that has decided all up to `decided` sends this, in whichever of its lives.
     pub(crate) fn on_send(
         &mut self,
         by: ReplicaId,
-        votes_lost: bool,
         decided: InstanceId,
         message: &Message,
     ) -> Result<(), Violation> {
@@ -82,6 +80,8 @@ impl OneVote {
             | Message::ChainSignature(_)
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
+            | Message::Recover(_)
+            | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)
             | Message::StopData(_)
@@ -91,10 +91,6 @@ impl OneVote {
             | Message::Echo(_)
             | Message::Lack(_) => return Ok(()),
         };
-        if votes_lost {
-            let detail = format!("replica {by} has lost its votes and sends {phase:?} {vote:?}");
-            return Err(Violation::new("one-vote", detail));
-        }
         let place = (by, vote.view, vote.instance, vote.regency, phase);
         let first = match self.sent.entry(place) {
             Entry::Occupied(first) => *first.get(),
@@ -187,16 +183,10 @@ mod tests {
     #[test]
     fn the_same_vote_again_is_fine_and_a_differing_one_is_not() {
         let mut votes = OneVote::default();
-        assert!(votes.on_send(ReplicaId(0), false, InstanceId(0), &write(1, 1)).is_ok());
-        assert!(votes.on_send(ReplicaId(0), false, InstanceId(0), &write(1, 1)).is_ok());
-        assert!(votes.on_send(ReplicaId(1), false, InstanceId(0), &write(1, 2)).is_ok());
-        assert!(votes.on_send(ReplicaId(0), false, InstanceId(0), &write(2, 2)).is_ok());
-        assert!(votes.on_send(ReplicaId(0), false, InstanceId(0), &write(1, 2)).is_err());
-    }
-
-    #[test]
-    fn who_lost_its_votes_must_not_vote() {
-        let mut votes = OneVote::default();
-        assert!(votes.on_send(ReplicaId(0), true, InstanceId(0), &write(1, 1)).is_err());
+        assert!(votes.on_send(ReplicaId(0), InstanceId(0), &write(1, 1)).is_ok());
+        assert!(votes.on_send(ReplicaId(0), InstanceId(0), &write(1, 1)).is_ok());
+        assert!(votes.on_send(ReplicaId(1), InstanceId(0), &write(1, 2)).is_ok());
+        assert!(votes.on_send(ReplicaId(0), InstanceId(0), &write(2, 2)).is_ok());
+        assert!(votes.on_send(ReplicaId(0), InstanceId(0), &write(1, 2)).is_err());
     }
 }

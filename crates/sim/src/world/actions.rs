@@ -89,7 +89,7 @@ impl World<'_> {
         let Some(node) = self.nodes.get(&from) else { return Ok(()) };
         // One whose disk was exchanged counts in `f`: it may do anything.
         if !node.is_rolled_back {
-            let is_one = self.one_vote.on_send(from, node.votes_lost, node.status().decided, message);
+            let is_one = self.one_vote.on_send(from, node.status().decided, message);
             self.forgiven(is_one)?;
             self.forgiven(self.check_signed(from, message))?;
         }
@@ -190,6 +190,8 @@ impl World<'_> {
             | Message::ChainSignature(_)
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
+            | Message::Recover(_)
+            | Message::RecoverAnswer(_)
             | Message::Stop(_)
             | Message::StopData(_)
             | Message::Sync(_)

@@ -216,10 +216,10 @@ impl World<'_> {
     /// Whether a member is of no use to progress: owned, away, without votes, or too far behind.
     pub(super) fn is_out(&self, replica: ReplicaId) -> bool {
         self.nodes.get(&replica).is_none_or(|node| {
+            let state = node.status().state;
             !node.is_up()
-                || node.votes_lost
                 || node.is_rolled_back
-                || node.status().state == ReplicaState::Behind
+                || matches!(state, ReplicaState::Behind | ReplicaState::StateLost)
         }) || self.is_cut_off(replica)
     }
 }

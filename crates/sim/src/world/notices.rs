@@ -54,6 +54,8 @@ impl Occasion {
                 | Message::ChainSignature(_)
                 | Message::CheckpointSignature(_)
                 | Message::CheckpointCertificate(_)
+                | Message::Recover(_)
+                | Message::RecoverAnswer(_)
                 | Message::ChainCertificate(_)
                 | Message::StopData(_)
                 | Message::Forward(_)
@@ -255,6 +257,8 @@ impl Notices {
             | Message::ChainSignature(_)
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
+            | Message::Recover(_)
+            | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)
             | Message::Echo(_) => {}

@@ -38,6 +38,8 @@ impl StopStorm {
             | Message::ChainSignature(_)
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
+            | Message::Recover(_)
+            | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)
             | Message::Forward(_)

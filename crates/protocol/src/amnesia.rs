@@ -1,0 +1,155 @@
+//! A replica that has lost its votes learns what it may have voted for, from those who have not [RECOVER-2].
+//!
+//! Until a quorum has answered it does not vote; until the chain is certified beyond all that it may have touched it
+//! counts as faulty. Whoever answers does so from records that never shrink.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::ids::{InstanceId, Regency, ReplicaId};
+use crate::message::RecoverAnswer;
+use crate::time::Timestamp;
+
+/// So often a replica that has its answers asks again, which makes the leader fill up once more.
+pub(crate) const RECOVER_PERIOD: Duration = Duration::from_secs(2);
+
+/// What a replica that lost its votes knows about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// It has voted for no instance above this: `M + span`.
+    pub(crate) instance: InstanceId,
+    /// It has voted in no epoch above this, and led no regency above it.
+    pub(crate) regency: Regency,
+}
+
+/// The question that a replica asks which has lost its votes.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    /// Tells the answers of this life from those of an earlier one.
+    nonce: u64,
+    answers: BTreeMap<ReplicaId, (InstanceId, Regency)>,
+    due: Timestamp,
+}
+
+impl Asking {
+    /// A question that is asked at once. Its nonce is the time: channels are authenticated, so it only has to differ
+    /// from those of earlier lives.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self { nonce: now.0, answers: BTreeMap::new(), due: now }
+    }
+
+    /// The nonce.
+    pub(crate) fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// When to ask next.
+    pub(crate) fn due(&self) -> Timestamp {
+        self.due
+    }
+
+    /// Notes that it was asked.
+    pub(crate) fn asked(&mut self, next: Timestamp) {
+        self.due = next;
+    }
+
+    /// Counts an answer, the first of each replica; returns the smallest bounds that `quorum` answers do not exceed.
+    pub(crate) fn add(
+        &mut self,
+        from: ReplicaId,
+        answer: &RecoverAnswer,
+        quorum: usize,
+        span: u64,
+    ) -> Option<Bounds> {
+        if answer.nonce != self.nonce {
+            return None;
+        }
+        self.answers.entry(from).or_insert((answer.highest, answer.regency));
+        let mut instances: Vec<InstanceId> = self.answers.values().map(|(instance, _)| *instance).collect();
+        let mut regencies: Vec<Regency> = self.answers.values().map(|(_, regency)| *regency).collect();
+        instances.sort_unstable();
+        regencies.sort_unstable();
+        let place = quorum.checked_sub(1)?;
+        Some(Bounds { instance: instances.get(place)?.plus(span), regency: *regencies.get(place)? })
+    }
+}
+
+/// What the leader does for those who ask: it orders empty batches, until all that they may have touched is past.
+#[derive(Debug, Default)]
+pub(crate) struct Fill {
+    /// Up to where.
+    target: InstanceId,
+    /// Since when it has been waited for.
+    since: Timestamp,
+    /// When each asker was last served.
+    served: BTreeMap<ReplicaId, Timestamp>,
+}
+
+impl Fill {
+    /// Takes a question; at most one of each asker in a period brings anything about.
+    pub(crate) fn ask(&mut self, from: ReplicaId, now: Timestamp, prefix: InstanceId, target: InstanceId) {
+        let is_served = self.served.get(&from).is_some_and(|last| now < last.plus(RECOVER_PERIOD));
+        if is_served {
+            return;
+        }
+        self.served.insert(from, now);
+        if self.target <= prefix {
+            self.since = now;
+        }
+        self.target = self.target.max(target);
+    }
+
+    /// Whether it is unfinished.
+    pub(crate) fn is_open(&self, prefix: InstanceId) -> bool {
+        self.target > prefix
+    }
+
+    /// Up to where there is something to order, at the least nothing.
+    pub(crate) fn target(&self) -> InstanceId {
+        self.target
+    }
+
+    /// Since when an unfinished one has been waited for.
+    pub(crate) fn since(&self, prefix: InstanceId) -> Option<Timestamp> {
+        self.is_open(prefix).then_some(self.since)
+    }
+
+    /// Time begins anew: another leader has its turn.
+    pub(crate) fn restart(&mut self, now: Timestamp) {
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ViewId;
+
+    fn answer(nonce: u64, highest: u64, regency: u64) -> RecoverAnswer {
+        RecoverAnswer { view: ViewId(0), nonce, highest: InstanceId(highest), regency: Regency(regency) }
+    }
+
+    #[test]
+    fn bounds_are_the_smallest_that_a_quorum_does_not_exceed() {
+        let mut asking = Asking::new(Timestamp(7));
+        assert_eq!(asking.add(ReplicaId(0), &answer(7, 10, 0), 3, 100), None);
+        assert_eq!(asking.add(ReplicaId(1), &answer(6, 11, 0), 3, 100), None, "of another life");
+        assert_eq!(asking.add(ReplicaId(1), &answer(7, 900, 50), 3, 100), None);
+        assert_eq!(asking.add(ReplicaId(1), &answer(7, 11, 0), 3, 100), None, "each counts once");
+        let high = Bounds { instance: InstanceId(1000), regency: Regency(50) };
+        assert_eq!(asking.add(ReplicaId(2), &answer(7, 12, 2), 3, 100), Some(high));
+        let low = Bounds { instance: InstanceId(112), regency: Regency(2) };
+        assert_eq!(asking.add(ReplicaId(3), &answer(7, 11, 1), 3, 100), Some(low));
+    }
+
+    #[test]
+    fn an_asker_is_served_once_in_a_period() {
+        let mut fill = Fill::default();
+        let later = Timestamp(0).plus(RECOVER_PERIOD);
+        fill.ask(ReplicaId(1), Timestamp(0), InstanceId(5), InstanceId(9));
+        fill.ask(ReplicaId(1), Timestamp(1), InstanceId(5), InstanceId(90));
+        assert!(fill.is_open(InstanceId(8)) && !fill.is_open(InstanceId(9)));
+        fill.ask(ReplicaId(1), later, InstanceId(9), InstanceId(20));
+        assert_eq!((fill.target(), fill.since(InstanceId(9))), (InstanceId(20), Some(later)));
+    }
+}
