@@ -8,7 +8,7 @@ use crate::message::{CheckpointCertificate, CheckpointSignature, Request};
 use crate::mutants::{Mutant, is_active};
 use crate::view::View;
 
-/// Checkpoints above the stable one for which signatures are kept: the lowest give way.
+/// Signatures that are kept of one replica: of more, that for the lowest instance gives way.
 const OPEN_MAX: usize = 4;
 /// How often an own signature is sent again while it is not stable: more would keep an idle cluster awake for ever.
 const RESENDS_MAX: u32 = 50;
@@ -158,10 +158,21 @@ impl Checkpoints {
                 signatures,
             });
         }
-        while self.signatures.len() > OPEN_MAX {
-            self.signatures.pop_first();
-        }
+        self.forget_lowest(from);
         false
+    }
+
+    /// Keeps to the bound of what is kept of one replica: a liar must not drive out what others have signed.
+    fn forget_lowest(&mut self, from: ReplicaId) {
+        let signed = self.signatures.iter().filter(|(_, signers)| signers.contains_key(&from));
+        let instances: Vec<InstanceId> = signed.map(|(instance, _)| *instance).collect();
+        let surplus = instances.len().saturating_sub(OPEN_MAX);
+        for instance in instances.into_iter().take(surplus) {
+            if let Some(signers) = self.signatures.get_mut(&instance) {
+                signers.remove(&from);
+            }
+        }
+        self.signatures.retain(|_, signers| !signers.is_empty());
     }
 
     /// Takes a certificate whose signatures are verified and whose signers are enough; true if it is new.
@@ -193,4 +204,59 @@ pub(crate) fn has_quorum(certificate: &CheckpointCertificate, view: &View) -> bo
     signers.len() >= needed
         && signers.iter().all(|(signer, _)| view.member(*signer).is_some())
         && signers.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if a < b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::Mode;
+    use crate::view::tests::view;
+
+    fn signed(instance: u64, root: u8) -> CheckpointSignature {
+        let (chain, root) = (Digest([1; 32]), Digest([root; 32]));
+        let signature = Signature([0; 64]);
+        CheckpointSignature { view: ViewId(0), instance: InstanceId(instance), chain, root, signature }
+    }
+
+    #[test]
+    fn a_quorum_that_signed_one_state_makes_it_stable() {
+        let view = view(Mode::Bft, 4, 1).unwrap();
+        let mut checkpoints = Checkpoints::new(ViewId(0));
+        assert!(!checkpoints.add(ReplicaId(0), &signed(10, 7), &view));
+        assert!(!checkpoints.add(ReplicaId(1), &signed(10, 8), &view));
+        assert!(!checkpoints.add(ReplicaId(2), &signed(10, 7), &view));
+        assert!(!checkpoints.add(ReplicaId(2), &signed(10, 7), &view), "each counts once");
+        assert!(checkpoints.add(ReplicaId(3), &signed(10, 7), &view));
+        let certificate = checkpoints.certificate().unwrap();
+        assert!(has_quorum(certificate, &view) && certificate.root == Digest([7; 32]));
+        assert_eq!((checkpoints.stable(), checkpoints.len()), (InstanceId(10), 0));
+    }
+
+    #[test]
+    fn many_signatures_of_one_replica_drive_out_its_own_only() {
+        let view = view(Mode::Bft, 4, 1).unwrap();
+        let mut checkpoints = Checkpoints::new(ViewId(0));
+        checkpoints.add(ReplicaId(0), &signed(10, 7), &view);
+        checkpoints.add(ReplicaId(1), &signed(10, 7), &view);
+        for instance in 11..100 {
+            checkpoints.add(ReplicaId(3), &signed(instance, 9), &view);
+        }
+        assert_eq!(checkpoints.len(), 2 + OPEN_MAX);
+        assert!(checkpoints.add(ReplicaId(2), &signed(10, 7), &view));
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_by_instances_or_by_bytes() {
+        let settings = Settings { checkpoint_interval: 3, checkpoint_bytes: 1000, ..Settings::default() };
+        let mut checkpoints = Checkpoints::new(ViewId(0));
+        let large = Request::open(crate::ids::ClientId([1; 32]), 1, crate::time::Timestamp(0));
+        let mut due = Vec::new();
+        for instance in 1..=8 {
+            let count = if instance == 5 { 100 } else { 0 };
+            checkpoints.on_delivered(InstanceId(instance), std::iter::repeat_n(&large, count), &settings);
+            due.extend(checkpoints.is_due().then_some(instance));
+            checkpoints.on_executed(InstanceId(instance), Digest([0; 32]), false);
+        }
+        assert_eq!(due, [3, 5, 8]);
+    }
 }
