@@ -30,6 +30,8 @@ struct Peer {
     helped: Option<Timestamp>,
     synced: Option<Timestamp>,
     told: Option<Timestamp>,
+    /// When it was last told which of the requests that it announced are executed here.
+    vouched: Option<Timestamp>,
     /// Its fetches since the last period began.
     answers: usize,
     /// Bytes sent to it as answers since then.
@@ -143,6 +145,23 @@ impl Links {
             return false;
         }
         peer.told = Some(now);
+        true
+    }
+
+    /// Whether a peer below `prefix` may now be told what is executed here: not more often than every `period`.
+    pub(crate) fn may_vouch(
+        &mut self,
+        peer: ReplicaId,
+        prefix: InstanceId,
+        now: Timestamp,
+        period: std::time::Duration,
+    ) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        let is_behind = peer.status.is_some_and(|status| status.decided < prefix);
+        if !is_behind || peer.vouched.is_some_and(|last| now < last.plus(period)) {
+            return false;
+        }
+        peer.vouched = Some(now);
         true
     }
 

@@ -1,8 +1,9 @@
 //! The authenticity walk: which requests their clients really sent, where nothing is signed [REQ-3].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Replica, broadcast, report, requests};
+use super::{Replica, broadcast, report, requests, send};
 use crate::action::{Action, Misbehaviour, Origin, Reason};
 use crate::ids::{ClientId, Digest, InstanceId, ReplicaId};
 use crate::limits::{ANNOUNCE_MAX, FORWARD_MAX};
@@ -113,8 +114,29 @@ impl Replica {
         if !self.has_channel_auth() {
             return report(from, Reason::UnexpectedAnnounce, actions);
         }
+        if self.links.may_vouch(from, self.log.prefix(), now, self.settings.status_period) {
+            self.announce_executed(from, &announced, actions);
+        }
         for request in announced {
             self.take_announcement(now, from, request, actions);
+        }
+    }
+
+    /// Announces to a peer that is behind what was executed here and is not certified yet: it has left the pool, but
+    /// the peer may need just this announcement to ask for another leader.
+    fn announce_executed(&self, peer: ReplicaId, announced: &[Digest], actions: &mut Vec<Action>) {
+        let mut unknown: BTreeSet<&Digest> =
+            announced.iter().filter(|request| !self.requests.contains(request)).collect();
+        let mut executed = Vec::new();
+        let mut instance = self.chain.certified().next();
+        while instance <= self.log.prefix() && !unknown.is_empty() {
+            let batch = self.log.get(instance).map(|decided| &decided.batch);
+            let requests = batch.into_iter().flat_map(|batch| &batch.requests);
+            executed.extend(requests.filter(|request| unknown.remove(request)));
+            instance = instance.next();
+        }
+        if !executed.is_empty() {
+            send(peer, Message::Announce(executed), actions);
         }
     }
 

@@ -60,13 +60,22 @@ impl World<'_> {
         out <= self.plan.view.faults()
     }
 
-    /// Whether nobody who runs keeps any more what a replica misses. It may not know: what a peer said before it
-    /// went away can mislead it.
+    /// Whether those who run cannot bring a replica to where they are, one after the other. It may not know: what a
+    /// peer said before it went away can mislead it, and one that helps may be far behind itself.
     pub(super) fn is_cut_off(&self, replica: ReplicaId) -> bool {
         let Some(own) = self.nodes.get(&replica).map(Node::status) else { return false };
-        let others = self.nodes.values().filter(|node| node.is_up()).map(Node::status);
-        let mut ahead = others.filter(|other| other.decided > own.decided).peekable();
-        ahead.peek().is_some() && ahead.all(|other| other.retained_from > own.decided.next())
+        let others: Vec<_> = self.nodes.values().filter(|node| node.is_up()).map(Node::status).collect();
+        let last = others.iter().map(|other| other.decided).max().unwrap_or_default();
+        let mut reached = own.decided;
+        while let Some(farther) = others
+            .iter()
+            .filter(|other| other.decided > reached && other.retained_from <= reached.next())
+            .map(|other| other.decided)
+            .max()
+        {
+            reached = farther;
+        }
+        reached < last
     }
 
     /// Correct replicas that run, could catch up, and have not executed all that others have.
