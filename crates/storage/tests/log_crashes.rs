@@ -186,6 +186,26 @@ fn what_a_restart_has_found_survives_a_power_failure_after_it() {
     assert!(found_unsynced > 10, "{found_unsynced}");
 }
 
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_written_again() {
+    let mut found_unsynced = 0;
+    for seed in 0..100 {
+        let disk = FaultyDisk::seeded(seed);
+        let (mut log, _, _) = open(disk.clone()).unwrap();
+        grow(&mut log, 2).unwrap();
+        log.append(&record(3)).unwrap();
+        disk.inject(Fault::SyncError, 0);
+        log.commit().unwrap_err();
+        disk.kill();
+        let (log, _, found) = open(disk.clone()).unwrap();
+        drop(log);
+        found_unsynced += u64::from(found > 2);
+        disk.crash();
+        assert_eq!(open(disk).unwrap().2, found, "seed {seed}");
+    }
+    assert!(found_unsynced > 10, "{found_unsynced}");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append(u8),

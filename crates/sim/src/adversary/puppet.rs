@@ -91,7 +91,7 @@ impl Puppet {
                     }
                     Action::Snapshot(head) => {
                         let image = Image::new(&head, self.service.encode());
-                        answers.push(Event::Snapshotted { instance: image.instance, root: image.root });
+                        answers.push_back(Event::Snapshotted { instance: image.instance, root: image.root });
                     }
                     other => out.push(other),
                 }

@@ -122,7 +122,9 @@ impl OneVote {
             let is_locked = matches!(claim.lock, Lock::At { epoch, .. } if epoch >= vote.regency);
             is_locked || claim.write_set.iter().any(|(_, digest)| *digest == vote.digest)
         });
-        if phase == Phase::Propose || is_stated || vote.instance <= decided {
+        // What is settled may be voted for in any epoch: nobody selects there any more.
+        let settled = decided.max(data.base_instance());
+        if phase == Phase::Propose || is_stated || vote.instance <= settled {
             return Ok(());
         }
         let detail = format!("replica {by} sends {phase:?} {vote:?} after its STOPDATA for {}", data.regency);

@@ -5,6 +5,7 @@
 //! is damaged is never cut and never appended to [LOG-1].
 
 use std::collections::VecDeque;
+use std::io;
 
 use regency_protocol::ids::LogPosition;
 use regency_protocol::mutants::{Mutant, is_active};
@@ -14,8 +15,11 @@ use super::reader::{Damage, Ending, LogReader, SegmentPlace};
 use super::segment::{self, LogBegin};
 use super::{Log, LogSettings};
 use crate::Identity;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{DiskOperation, OnFile, StorageError};
+
+/// What is written again at a time.
+const WRITE_AGAIN_BYTES: usize = 1 << 20;
 
 /// A record that was read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +137,9 @@ impl Recovery {
         let mut log =
             Log::resume(parts.disk, parts.identity, self.settings, segments, header, offset, progress);
         let mut file = scan.into_file();
-        // What a killed process had written may stand in the page cache alone: from here on it counts as durable.
+        // What a killed process had written may stand in the page cache alone: from here on it counts as durable. After
+        // a sync that failed the system takes it for clean, and a further sync would do nothing: it is written again.
+        write_again(file.as_mut(), offset).on(DiskOperation::Write, &segment::name(header.segment))?;
         file.sync().on(DiskOperation::Sync, &segment::name(header.segment))?;
         log.take_file(file);
         log.disk().sync_directory().on(DiskOperation::SyncDirectory, ".")?;
@@ -147,6 +153,24 @@ impl Recovery {
         }
         Ok(log)
     }
+}
+
+/// Writes the first `length` bytes of a file once more, as they are.
+fn write_again(file: &mut dyn DiskFile, length: u64) -> io::Result<()> {
+    let mut buffer = vec![0; WRITE_AGAIN_BYTES];
+    let mut offset = 0;
+    while offset < length {
+        let left = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let end = left.min(buffer.len());
+        let Some(piece) = buffer.get_mut(..end) else { break };
+        let count = file.read_at(offset, piece)?;
+        let Some(read) = piece.get(..count).filter(|read| !read.is_empty()) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        file.write_at(offset, read)?;
+        offset = offset.saturating_add(count as u64);
+    }
+    Ok(())
 }
 
 /// A log that must not be appended to.
