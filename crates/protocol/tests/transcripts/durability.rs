@@ -74,7 +74,8 @@ fn a_decision_rests_on_the_disks_of_others_and_needs_no_own_vote() {
 fn a_restarted_replica_sends_its_votes_again_as_they_were() {
     let mut scene = scene(1);
     let a = scene.batch("a", 1, &[]);
-    let other = scene.batch_at("other", 1, &[], Timestamp(7));
+    let later = Timestamp(scene.now().0 + 1);
+    let other = scene.batch_at("other", 1, &[], later);
     scene.propose(0, &a);
     scene.write(&[0, 2, 3], &a);
     scene.restart(3);
