@@ -138,8 +138,5 @@ impl Chain {
 /// Whether a certificate has enough signers, all of them members, each once [CHAIN-1]. Their signatures are the
 /// shell's business.
 pub(crate) fn has_signers(certificate: &ChainCertificate, view: &View) -> bool {
-    let signers = &certificate.signatures;
-    signers.len() >= view.certifying()
-        && signers.iter().all(|(signer, _)| view.member(*signer).is_some())
-        && signers.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if a < b))
+    view.has_signers(&certificate.signatures, view.certifying())
 }

@@ -199,11 +199,8 @@ impl Checkpoints {
 
 /// Whether a certificate has a quorum of signers, all of them members, each once [CKPT-2].
 pub(crate) fn has_quorum(certificate: &CheckpointCertificate, view: &View) -> bool {
-    let signers = &certificate.signatures;
     let needed = if is_active(Mutant::StableWithWeak) { view.weak() } else { view.quorum() };
-    signers.len() >= needed
-        && signers.iter().all(|(signer, _)| view.member(*signer).is_some())
-        && signers.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if a < b))
+    view.has_signers(&certificate.signatures, needed)
 }
 
 #[cfg(test)]

@@ -73,11 +73,7 @@ impl Links {
     /// Whether a STATUS of `peer` is to be echoed now: not more often than every `spacing`.
     pub(crate) fn may_echo(&mut self, peer: ReplicaId, now: Timestamp, spacing: std::time::Duration) -> bool {
         let Some(peer) = self.peers.get_mut(&peer) else { return false };
-        if peer.echoed.is_some_and(|last| now < last.plus(spacing)) {
-            return false;
-        }
-        peer.echoed = Some(now);
-        true
+        take_turn(&mut peer.echoed, now, spacing)
     }
 
     /// Notes that a STATUS left for all, to be echoed.
@@ -121,31 +117,19 @@ impl Links {
     /// Whether a peer that is behind may be helped now: not more often than every `spacing`.
     pub(crate) fn may_help(&mut self, peer: ReplicaId, now: Timestamp, spacing: std::time::Duration) -> bool {
         let Some(peer) = self.peers.get_mut(&peer) else { return false };
-        if peer.helped.is_some_and(|last| now < last.plus(spacing)) {
-            return false;
-        }
-        peer.helped = Some(now);
-        true
+        take_turn(&mut peer.helped, now, spacing)
     }
 
     /// Whether a SYNC may be sent again to `peer`: it is large, so not more often than every `period`.
     pub(crate) fn may_sync(&mut self, peer: ReplicaId, now: Timestamp, period: std::time::Duration) -> bool {
         let Some(peer) = self.peers.get_mut(&peer) else { return false };
-        if peer.synced.is_some_and(|last| now < last.plus(period)) {
-            return false;
-        }
-        peer.synced = Some(now);
-        true
+        take_turn(&mut peer.synced, now, period)
     }
 
     /// Whether a peer that is ahead should be told now where this replica stands.
     pub(crate) fn may_tell(&mut self, peer: ReplicaId, now: Timestamp, spacing: std::time::Duration) -> bool {
         let Some(peer) = self.peers.get_mut(&peer) else { return false };
-        if peer.told.is_some_and(|last| now < last.plus(spacing)) {
-            return false;
-        }
-        peer.told = Some(now);
-        true
+        take_turn(&mut peer.told, now, spacing)
     }
 
     /// Whether a peer below `prefix` may now be told what is executed here: not more often than every `period`.
@@ -158,11 +142,7 @@ impl Links {
     ) -> bool {
         let Some(peer) = self.peers.get_mut(&peer) else { return false };
         let is_behind = peer.status.is_some_and(|status| status.decided < prefix);
-        if !is_behind || peer.vouched.is_some_and(|last| now < last.plus(period)) {
-            return false;
-        }
-        peer.vouched = Some(now);
-        true
+        is_behind && take_turn(&mut peer.vouched, now, period)
     }
 
     /// Counts one fetch of `peer`; false if it has had its share of this period.
@@ -212,4 +192,13 @@ impl Links {
     pub(crate) fn ids(&self) -> impl Iterator<Item = ReplicaId> + '_ {
         self.peers.keys().copied()
     }
+}
+
+/// Whether `period` has passed since the last turn; then this is one.
+fn take_turn(last: &mut Option<Timestamp>, now: Timestamp, period: std::time::Duration) -> bool {
+    let is_due = last.is_none_or(|last| now >= last.plus(period));
+    if is_due {
+        *last = Some(now);
+    }
+    is_due
 }

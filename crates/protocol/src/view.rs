@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use crate::ids::{ClientId, ClusterId, PublicKey, Regency, ReplicaId, ViewId};
+use crate::ids::{ClientId, ClusterId, PublicKey, Regency, ReplicaId, Signature, ViewId};
 use crate::mutants::{Mutant, is_active};
 
 /// Which faults a view tolerates.
@@ -251,6 +251,14 @@ impl View {
     #[expect(clippy::arithmetic_side_effects, reason = "f < n <= MEMBERS_MAX")]
     pub fn certifying(&self) -> usize {
         self.faults + 1
+    }
+
+    /// Whether the signers of a certificate are at least `needed`, all of them members, by increasing id and so each
+    /// once. Their signatures are the shell's business.
+    pub(crate) fn has_signers(&self, signers: &[(ReplicaId, Signature)], needed: usize) -> bool {
+        signers.len() >= needed
+            && signers.iter().all(|(signer, _)| self.member(*signer).is_some())
+            && signers.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if a < b))
     }
 
     /// `members[(view + regency) mod n]`.

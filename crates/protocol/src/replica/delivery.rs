@@ -67,11 +67,10 @@ impl Replica {
     ) {
         let instance = batch.instance;
         if self.journal.is_kept() {
-            self.append_batch(
-                RecordedBatch { batch: Arc::clone(&batch), requests: requests.clone() },
-                digest,
-                actions,
-            );
+            if !self.journal.note_batch(instance, digest) {
+                let recorded = RecordedBatch { batch: Arc::clone(&batch), requests: requests.clone() };
+                self.journal.append(Record::Batch(recorded), Some(instance), actions);
+            }
             self.checkpoints.on_delivered(
                 instance,
                 requests.iter().map(|request| &**request),

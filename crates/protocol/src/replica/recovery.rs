@@ -12,7 +12,7 @@ use crate::decided::{DecidedBatch, DecidedLog};
 use crate::ids::{Digest, InstanceId, LogPosition, Regency, ReplicaId};
 use crate::journal::Held;
 use crate::leader_change::state::{Gathering, Phase};
-use crate::message::{Body, Message, Request};
+use crate::message::{Body, Message};
 use crate::mutants::{Mutant, is_active};
 use crate::ordering::candidate::{Candidate, Source};
 use crate::record::{Record, RecordedBatch};
@@ -271,22 +271,12 @@ impl Replica {
             assert!(may_lack, "a WRITE needs its batch with all bodies");
             return;
         }
-        let batch = Arc::clone(candidate.batch());
-        let requests: Vec<Arc<Request>> = candidate.requests().cloned().collect();
-        self.append_batch(RecordedBatch { batch, requests }, digest, actions);
-    }
-
-    /// Writes a batch into the log, unless it is there.
-    pub(super) fn append_batch(
-        &mut self,
-        recorded: RecordedBatch,
-        digest: Digest,
-        actions: &mut Vec<Action>,
-    ) {
-        let id = recorded.batch.instance;
-        if self.journal.is_kept() && !self.journal.note_batch(id, digest) {
-            self.journal.append(Record::Batch(recorded), Some(id), actions);
+        if self.journal.note_batch(id, digest) {
+            return;
         }
+        let batch = Arc::clone(candidate.batch());
+        let requests = candidate.requests().cloned().collect();
+        self.journal.append(Record::Batch(RecordedBatch { batch, requests }), Some(id), actions);
     }
 
     /// Counts something of this replica's own that is durable, and does what it calls for.
