@@ -28,7 +28,7 @@ const PAUSE_MS_MAX: u64 = 300;
 /// A kill is repeated on one that is just coming back, once in so many times.
 const REPEAT_ONE_IN: u64 = 4;
 /// Settings under which checkpoints and cuts of the log come often.
-const SETTINGS: &[&str] = &["checkpoint_interval=500", "retained_bytes=1048576"];
+const SETTINGS: &[&str] = &["checkpoint_interval=500", "retained_bytes=16777216"];
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
