@@ -6,6 +6,7 @@ use crate::ids::{ClientId, Digest, InstanceId, LogPosition, Regency, ReplicaId, 
 use crate::message::{Message, Reply, Request, Statement};
 use crate::record::Record;
 use crate::snapshot::SnapshotHead;
+use crate::state_transfer::donation::{Donation, Transfer};
 use crate::time::Timestamp;
 
 /// An effect that the shell carries out, in the order given.
@@ -30,8 +31,21 @@ pub enum Action {
     },
     /// Remove the records below this one from the log, in the background; what is left suffices for a recovery.
     Cut(LogPosition),
-    /// This replica's state differs from the one that a quorum signed at this instance: it must stop serving [CKPT-2].
+    /// This replica's state differs from the one that a quorum signed at this instance [CKPT-2]. It does not serve until
+    /// it has that state from others: say so loudly, and let the snapshot of that instance go.
     Diverged(InstanceId),
+    /// Read something for another replica, and send it [ST-3].
+    Donate {
+        /// To whom.
+        to: ReplicaId,
+        /// What.
+        donation: Donation,
+    },
+    /// Keep something of another replica's state, or take it over [ST-3].
+    Transfer(Transfer),
+    /// What votes of an earlier life can have been for is past: what is on record from here on is everything. A replica
+    /// that lost its votes has none lost any more [RECOVER-2].
+    Remembered,
     /// Freeze the service's state as it is after the delivery executed last, write both in the background, and make
     /// it durable; answered by [`Event::Snapshotted`](crate::event::Event::Snapshotted) [CKPT-1].
     Snapshot(Box<SnapshotHead>),
@@ -188,6 +202,10 @@ reasons! {
     ClientSuspect => "client_suspect",
     /// A leader that proposes much later than it could.
     SlowLeader => "slow_leader",
+    /// A part of a state or log that nobody asked for.
+    UnexpectedSupply => "unexpected_supply",
+    /// A part of a state or log that is not what a certificate says: its sender is no donor any more.
+    BadSupply => "bad_supply",
     /// An OPEN outside its time.
     OpenExpired => "open_expired",
 }

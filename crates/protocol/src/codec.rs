@@ -15,6 +15,7 @@ mod request;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use bytes::Bytes;
 pub(crate) use client::{put_outcome, take_outcome};

@@ -32,6 +32,8 @@ pub enum Domain {
     Sync,
     /// The bytes of a snapshot's chunk.
     Chunk,
+    /// The length and hash of a snapshot's chunk.
+    SnapshotLeaf,
     /// Two neighbours in the tree over a snapshot's chunks.
     SnapshotNode,
     /// The root over a snapshot's chunks, with their number and length.
@@ -52,6 +54,7 @@ impl Domain {
             Self::StopData => b"regency 1 stopdata..............",
             Self::Sync => b"regency 1 sync..................",
             Self::Chunk => b"regency 1 chunk.................",
+            Self::SnapshotLeaf => b"regency 1 snapshot leaf.........",
             Self::SnapshotNode => b"regency 1 snapshot node.........",
             Self::Snapshot => b"regency 1 snapshot..............",
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::ids::{Digest, InstanceId, LogPosition, ReplicaId, Signature};
 use crate::message::{BundleProof, Message, Request, Statement};
+use crate::snapshot::SnapshotHead;
 
 /// Something whose signatures the shell has checked: the core relies on it.
 ///
@@ -87,6 +88,23 @@ pub enum Event {
         /// The root of its chunks.
         root: Digest,
     },
+    /// A snapshot that comes from others can be written: answers
+    /// [`Transfer::Begin`](crate::state_transfer::donation::Transfer::Begin).
+    TransferBegun {
+        /// Its instance.
+        instance: InstanceId,
+        /// For each chunk whether it is here already, verified.
+        held: Vec<bool>,
+    },
+    /// A chunk of it is written.
+    ChunkKept {
+        /// The instance of the snapshot.
+        instance: InstanceId,
+        /// Which chunk.
+        index: u32,
+    },
+    /// It is one of this replica's own now, on disk, and the service has its state.
+    Restored(Box<SnapshotHead>),
     /// Nothing else is at hand just now: time to propose what has gathered. Must follow any other event, at
     /// the latest after a bounded batch of them.
     InputDrained,

@@ -47,6 +47,15 @@ pub const FETCH_ANSWERS_PER_PERIOD_MAX: usize = 1024;
 pub const FETCH_ANSWER_BYTES_PER_PERIOD_MAX: usize = 16 << 20;
 /// Bytes of requests and proofs in one answer that is made of bodies.
 pub const FETCH_ANSWER_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX / 4 * 3;
+/// Instances whose batches a replica names at a time to one that misses them, and that a gap may have that is closed
+/// from logs alone [ST-3].
+pub const DIGESTS_MAX: usize = 1 << 16;
+/// Instances whose batches are asked for at a time.
+pub const RANGE_MAX: u64 = 64;
+/// Bytes of batches in one answer from a log, the last one apart.
+pub const RANGE_BYTES_MAX: usize = 1 << 20;
+/// Questions that one donor has to answer at a time.
+pub const DONOR_QUESTIONS_MAX: usize = 4;
 /// Results up to this size are sent whole by every replica.
 pub const WHOLE_RESULT_BYTES_MAX: usize = 4 << 10;
 /// Requests for sessions that are not open here yet, kept until they are [REQ-6].

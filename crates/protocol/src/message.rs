@@ -12,6 +12,7 @@ use crate::ids::{ClientId, Digest, InstanceId, Regency, ReplicaId, Sequence, Ses
 pub use crate::leader_change::stop_data::{Claim, Lock, SignedStopData, StopData};
 pub use crate::leader_change::sync::Sync;
 use crate::mutants::{Mutant, is_active};
+pub use crate::state_transfer::wanted::{Supply, Wanted};
 pub use crate::request::{Body, BundleProof, REQUEST_HEADER_BYTES, Request, RequestKind, RequestPlace};
 use crate::time::Timestamp;
 use crate::view::View;
@@ -63,6 +64,10 @@ pub enum Message {
     Echo(Timestamp),
     /// The sender lacks proof that clients sent these proposed requests [REQ-3].
     Lack(Vec<Digest>),
+    /// Asks a donor for a part of what the sender misses [ST-3].
+    Fetch(Wanted),
+    /// Answers [`Message::Fetch`].
+    Supply(Supply),
 }
 
 impl Message {
@@ -73,7 +78,10 @@ impl Message {
             Self::Propose(propose) => &propose.inline,
             Self::BatchAnswer(answer) => &answer.bodies,
             Self::Bodies(bodies) | Self::Forward(bodies) => bodies,
-            Self::Write(_)
+            // Batches from a log are checked by their certified digests: they carry no proofs.
+            Self::Fetch(_)
+            | Self::Supply(_)
+            | Self::Write(_)
             | Self::Accept(_)
             | Self::Decided(_)
             | Self::FetchBatch(_)
@@ -113,6 +121,9 @@ impl Message {
             }
             Self::CheckpointCertificate(certificate) => signatures.extend(certificate.member_signatures()),
             Self::StopData(stated) => add_stop_data(stated, &mut signatures),
+            Self::Supply(Supply::Snapshot { certificate, .. }) => {
+                signatures.extend(certificate.member_signatures());
+            }
             Self::Sync(sync) => {
                 let signer = view.leader_of(sync.regency);
                 let (statement, signature) = (sync.statement(), sync.signature);
@@ -134,7 +145,15 @@ impl Message {
             | Self::Forward(_)
             | Self::Announce(_)
             | Self::Echo(_)
-            | Self::Lack(_) => {}
+            | Self::Lack(_)
+            | Self::Fetch(_)
+            | Self::Supply(
+                Supply::Digests { .. }
+                | Supply::Batches(_)
+                | Supply::Page { .. }
+                | Supply::Chunk { .. }
+                | Supply::Nothing(_),
+            ) => {}
         }
         signatures
     }
@@ -295,6 +314,10 @@ pub struct Status {
     pub decided: InstanceId,
     /// The lowest decided instance whose batch it can still send.
     pub retained_from: InstanceId,
+    /// The lowest instance of which it has the batch and all after it, in its log on disk.
+    pub logged_from: InstanceId,
+    /// The instance of its stable checkpoint, if it has that snapshot; 0 if not.
+    pub stable: InstanceId,
     /// The instance of its highest chain certificate.
     pub certified: InstanceId,
     /// The sender's clock: it comes back in an echo, and tells the round trip.

@@ -245,6 +245,7 @@ impl Replica {
             },
             Event::Durable(position) => self.on_durable(now, position, actions),
             Event::Snapshotted { instance, root } => self.on_snapshotted(instance, root, actions),
+            Event::TransferBegun { .. } | Event::ChunkKept { .. } | Event::Restored(_) => {}
             Event::InputDrained => {
                 self.announce_outgoing(actions);
                 self.begin_regency(actions);
@@ -355,6 +356,7 @@ impl Replica {
             Message::Echo(sent) => self.on_echo(now, from, sent),
             Message::Announce(requests) => self.on_announce(now, from, requests, actions),
             Message::Lack(requests) => self.on_lack(now, from, requests, actions),
+            Message::Fetch(_) | Message::Supply(_) => {}
         }
     }
 

@@ -8,8 +8,7 @@
 pub const CHUNK_BYTES_MIN: usize = 64 << 10;
 /// Where boundaries become more likely.
 const CHUNK_BYTES_USUAL: usize = 256 << 10;
-/// The longest chunk.
-pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+pub use regency_protocol::manifest::CHUNK_BYTES_MAX;
 /// Bytes that the rolling hash remembers.
 const WINDOW_BYTES: usize = 64;
 

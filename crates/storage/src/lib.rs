@@ -23,7 +23,6 @@ mod disk;
 mod error;
 mod faulty_disk;
 pub mod log;
-pub mod manifest;
 mod real_disk;
 pub mod snapshots;
 
@@ -32,6 +31,7 @@ pub use error::{DiskOperation, StorageError};
 pub use faulty_disk::{DiskImage, Fault, FaultyDisk, Random};
 pub use real_disk::RealDisk;
 pub use regency_protocol::ids::LogPosition;
+pub use regency_protocol::manifest;
 
 use regency_protocol::ids::{ClusterId, ReplicaId};
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::leader_change::{put_stop_data, put_sync, take_stop_data, take_sync};
 use super::reader::Reader;
 use super::request::{put_bodies, take_bodies};
+use super::transfer::{put_supply, put_wanted, take_supply, take_wanted};
 use super::{DecodeError, Wire, put_count, put_header, put_u64};
 use crate::ids::{Digest, InstanceId, Regency, ReplicaId, Signature, ViewId};
 use crate::limits::{
@@ -41,12 +42,14 @@ const CHECKPOINT_SIGNATURE: u8 = 20;
 const CHECKPOINT_CERTIFICATE: u8 = 21;
 const RECOVER: u8 = 22;
 const RECOVER_ANSWER: u8 = 23;
+const FETCH: u8 = 24;
+const SUPPLY: u8 = 25;
 /// No message: a piece of one.
 pub(super) const PIECE: u8 = 19;
 
 /// Whether messages of this kind may be longer than a frame; they travel in pieces then.
 pub(super) fn is_long_kind(kind: u8) -> bool {
-    matches!(kind, STOP_DATA | SYNC)
+    matches!(kind, STOP_DATA | SYNC | SUPPLY)
 }
 
 impl Wire for Message {
@@ -101,6 +104,8 @@ impl Wire for Message {
             Self::Forward(bodies) => put_bodies(out, bodies),
             Self::Echo(sent) => put_u64(out, sent.0),
             Self::Announce(requests) | Self::Lack(requests) => put_digests(out, requests),
+            Self::Fetch(wanted) => put_wanted(out, wanted),
+            Self::Supply(supply) => put_supply(out, supply),
         }
     }
 
@@ -162,6 +167,8 @@ impl Wire for Message {
             ANNOUNCE => Self::Announce(reader.digests("announced requests", ANNOUNCE_MAX)?),
             ECHO => Self::Echo(Timestamp(reader.u64()?)),
             LACK => Self::Lack(reader.digests("lacked requests", ANNOUNCE_MAX)?),
+            FETCH => Self::Fetch(take_wanted(&mut reader)?),
+            SUPPLY => Self::Supply(take_supply(&mut reader)?),
             kind => return Err(DecodeError::UnknownKind(kind)),
         };
         reader.close()?;
@@ -193,10 +200,12 @@ fn kind(message: &Message) -> u8 {
         Message::Announce(_) => ANNOUNCE,
         Message::Lack(_) => LACK,
         Message::Echo(_) => ECHO,
+        Message::Fetch(_) => FETCH,
+        Message::Supply(_) => SUPPLY,
     }
 }
 
-fn put_digests(out: &mut Vec<u8>, digests: &[Digest]) {
+pub(super) fn put_digests(out: &mut Vec<u8>, digests: &[Digest]) {
     put_count(out, digests.len());
     digests.iter().for_each(|digest| out.extend_from_slice(&digest.0));
 }
@@ -245,6 +254,8 @@ fn put_status(out: &mut Vec<u8>, status: &Status) {
     out.push(u8::from(status.is_live));
     put_u64(out, status.decided.0);
     put_u64(out, status.retained_from.0);
+    put_u64(out, status.logged_from.0);
+    put_u64(out, status.stable.0);
     put_u64(out, status.certified.0);
     put_u64(out, status.sent.0);
 }
@@ -256,6 +267,8 @@ fn take_status(reader: &mut Reader) -> Result<Status, DecodeError> {
         is_live: reader.bool()?,
         decided: InstanceId(reader.u64()?),
         retained_from: InstanceId(reader.u64()?),
+        logged_from: InstanceId(reader.u64()?),
+        stable: InstanceId(reader.u64()?),
         certified: InstanceId(reader.u64()?),
         sent: Timestamp(reader.u64()?),
     })

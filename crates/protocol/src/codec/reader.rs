@@ -71,6 +71,11 @@ impl Reader {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
+    /// Four bytes.
+    pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
     /// Eight bytes.
     pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.array()?))

@@ -32,9 +32,7 @@ impl Wire for Record {
             Self::Regency { view, regency } => put_regency(out, REGENCY, *view, *regency),
             Self::Batch(recorded) => {
                 put_header(out, BATCH);
-                put_batch(out, &recorded.batch);
-                // There are as many as the batch names.
-                recorded.requests.iter().for_each(|request| out.extend_from_slice(request.encoded()));
+                put_recorded(out, recorded);
             }
             Self::Write(vote) => {
                 put_header(out, WRITE);
@@ -94,7 +92,13 @@ fn put_regency(out: &mut Vec<u8>, kind: u8, view: ViewId, regency: Regency) {
     put_u64(out, regency.0);
 }
 
-fn take_recorded(reader: &mut Reader) -> Result<RecordedBatch, DecodeError> {
+pub(super) fn put_recorded(out: &mut Vec<u8>, recorded: &RecordedBatch) {
+    put_batch(out, &recorded.batch);
+    // There are as many as the batch names.
+    recorded.requests.iter().for_each(|request| out.extend_from_slice(request.encoded()));
+}
+
+pub(super) fn take_recorded(reader: &mut Reader) -> Result<RecordedBatch, DecodeError> {
     let batch = take_batch(reader)?;
     let mut requests = Vec::with_capacity(batch.requests.len());
     for digest in &batch.requests {

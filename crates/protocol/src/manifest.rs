@@ -1,16 +1,22 @@
 //! What a snapshot consists of: its chunks in order, and the one hash that names them all.
 //!
-//! The root is a Merkle root over the chunks' hashes; checkpoint signatures cover it [CKPT-1]. It does not cover
-//! the instance, which the signature names by itself, so that equal states have equal roots.
+//! The root is a Merkle root over the chunks' lengths and hashes; checkpoint signatures cover it [CKPT-1]. It does not
+//! cover the instance, which the signature names by itself, so that equal states have equal roots. Whoever knows the
+//! root checks a table of contents page by page, before anything is allocated for what it announces [ST-3].
 
 use bytes::{Buf, BufMut};
-use regency_protocol::digest::{Domain, Hasher, digest};
-use regency_protocol::ids::{Digest, InstanceId};
 
-use crate::chunks::CHUNK_BYTES_MAX;
+use crate::digest::{Domain, Hasher, digest};
+use crate::ids::{Digest, InstanceId};
 
+/// The longest chunk in bytes.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// The most chunks that one snapshot may have; at the usual length they hold about 1 TiB.
 pub const CHUNKS_MAX: usize = 4 << 20;
+/// Chunks of a page of the table of contents; the last one may have fewer. A power of two: a page is a node of the tree.
+pub const PAGE_CHUNKS: usize = 1024;
+/// The most pages of one table of contents.
+pub const PAGES_MAX: usize = CHUNKS_MAX / PAGE_CHUNKS;
 /// Bytes before the first chunk's entry.
 const HEADER_BYTES: usize = 24;
 /// Bytes of a chunk's entry.
@@ -41,6 +47,56 @@ impl Chunk {
     pub fn is_of(&self, bytes: &[u8]) -> bool {
         bytes.len() as u64 == u64::from(self.length) && digest(Domain::Chunk, bytes) == self.hash
     }
+
+    /// The leaf of the tree.
+    fn leaf(&self) -> Digest {
+        Hasher::new(Domain::SnapshotLeaf).number(u64::from(self.length)).bytes(&self.hash.0).finish()
+    }
+}
+
+/// What a manifest comes to, page by page: the root follows from it, so it is as good as certified where that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestHead {
+    /// How many chunks there are.
+    pub chunks: u64,
+    /// Their bytes.
+    pub total_bytes: u64,
+    /// The digest of each page, in order; see [`page_digest`].
+    pub pages: Vec<Digest>,
+}
+
+impl ManifestHead {
+    /// The Merkle root of the manifest that this is the head of; `None` if there can be none.
+    #[must_use]
+    pub fn root(&self) -> Option<Digest> {
+        let chunks = usize::try_from(self.chunks).ok().filter(|chunks| *chunks <= CHUNKS_MAX)?;
+        let is_whole = self.pages.len() == chunks.div_ceil(PAGE_CHUNKS);
+        is_whole.then(|| root(self.chunks, self.total_bytes, self.pages.clone()))
+    }
+
+    /// How many chunks a page has.
+    #[must_use]
+    pub fn page_length(&self, page: usize) -> usize {
+        let chunks = usize::try_from(self.chunks).unwrap_or(usize::MAX);
+        chunks.saturating_sub(page.saturating_mul(PAGE_CHUNKS)).min(PAGE_CHUNKS)
+    }
+}
+
+/// The digest of one page: the node of the tree above its chunks.
+#[must_use]
+pub fn page_digest(chunks: &[Chunk]) -> Digest {
+    top(chunks.iter().map(Chunk::leaf).collect())
+}
+
+fn top(mut level: Vec<Digest>) -> Digest {
+    while level.len() > 1 {
+        level = level.chunks(2).map(parent).collect();
+    }
+    level.pop().unwrap_or_default()
+}
+
+fn root(chunks: u64, total_bytes: u64, pages: Vec<Digest>) -> Digest {
+    Hasher::new(Domain::Snapshot).number(chunks).number(total_bytes).bytes(&top(pages).0).finish()
 }
 
 /// The table of contents of a snapshot.
@@ -62,15 +118,24 @@ impl Manifest {
     /// The Merkle root.
     #[must_use]
     pub fn root(&self) -> Digest {
-        let mut level: Vec<Digest> = self.chunks.iter().map(|chunk| chunk.hash).collect();
-        while level.len() > 1 {
-            level = level.chunks(2).map(parent).collect();
+        let ManifestHead { chunks, total_bytes, pages } = self.head();
+        root(chunks, total_bytes, pages)
+    }
+
+    /// What it comes to, page by page.
+    #[must_use]
+    pub fn head(&self) -> ManifestHead {
+        ManifestHead {
+            chunks: self.chunks.len() as u64,
+            total_bytes: self.total_bytes(),
+            pages: self.chunks.chunks(PAGE_CHUNKS).map(page_digest).collect(),
         }
-        Hasher::new(Domain::Snapshot)
-            .number(self.chunks.len() as u64)
-            .number(self.total_bytes())
-            .bytes(&level.pop().unwrap_or_default().0)
-            .finish()
+    }
+
+    /// One page; `None` if there are not so many.
+    #[must_use]
+    pub fn page(&self, page: usize) -> Option<&[Chunk]> {
+        self.chunks.chunks(PAGE_CHUNKS).nth(page)
     }
 
     /// The canonical bytes: instance, total bytes, count, then each chunk's length and hash.
@@ -153,6 +218,36 @@ mod tests {
         roots.sort_unstable();
         roots.dedup();
         assert_eq!(roots.len(), count);
+    }
+
+    #[test]
+    fn a_head_leads_to_the_root_and_its_pages_are_those_of_the_manifest() {
+        for count in [0, 1, 2, PAGE_CHUNKS - 1, PAGE_CHUNKS, PAGE_CHUNKS + 1, 5 * PAGE_CHUNKS + 3] {
+            let chunks: Vec<Chunk> = (0..count)
+                .map(|at| Chunk { length: 1, hash: digest(Domain::Chunk, &at.to_le_bytes()) })
+                .collect();
+            let manifest = Manifest { instance: InstanceId(7), chunks };
+            let head = manifest.head();
+            assert_eq!(head.root(), Some(manifest.root()));
+            // As one tree over all leaves.
+            let whole = top(manifest.chunks.iter().map(Chunk::leaf).collect());
+            assert_eq!(top(head.pages.clone()), whole);
+            for (page, expected) in head.pages.iter().enumerate() {
+                let chunks = manifest.page(page).unwrap();
+                assert_eq!((page_digest(chunks), chunks.len()), (*expected, head.page_length(page)));
+            }
+            assert_eq!(manifest.page(head.pages.len()), None);
+        }
+    }
+
+    #[test]
+    fn a_head_of_another_length_has_no_root_or_another() {
+        let head = manifest(5).head();
+        let longer = ManifestHead { chunks: head.chunks + PAGE_CHUNKS as u64, ..head.clone() };
+        assert_eq!(longer.root(), None);
+        let heavier = ManifestHead { total_bytes: head.total_bytes + 1, ..head.clone() };
+        assert_ne!(heavier.root(), head.root());
+        assert_eq!(ManifestHead { chunks: u64::MAX, ..head }.root(), None);
     }
 
     #[test]
