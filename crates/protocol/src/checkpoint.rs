@@ -97,6 +97,19 @@ impl Checkpoints {
         self.own = Some((instance, (chain, root)));
     }
 
+    /// This replica has taken over the state of a stable checkpoint, with its snapshot.
+    pub(crate) fn adopt(&mut self, certificate: &CheckpointCertificate) {
+        self.own = Some((certificate.instance, (certificate.chain, certificate.root)));
+        (self.instances, self.bytes) = (0, 0);
+        (self.due, self.pending) = (None, None);
+        self.install(certificate.clone());
+    }
+
+    /// This replica's own snapshot is not that of its checkpoint: it has none.
+    pub(crate) fn disown(&mut self) {
+        (self.own, self.due, self.pending, self.signed) = (None, None, None, None);
+    }
+
     /// This replica's newest snapshot.
     pub(crate) fn own(&self) -> InstanceId {
         self.own.map_or(InstanceId(0), |(instance, _)| instance)
