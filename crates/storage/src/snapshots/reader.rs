@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind, Read};
 
 use bytes::Buf;
 
-use super::{DATA_HEADER_BYTES, DATA_MAGIC};
+use super::writer::FinishedSnapshot;
+use super::{DATA_HEADER_BYTES, DATA_MAGIC, offsets};
 use crate::Identity;
 use crate::block::{self, Refusal};
 use crate::disk::DiskFile;
@@ -42,13 +43,19 @@ impl SnapshotReader {
         if content.as_ref().try_get_u64_le() != Ok(manifest.instance.0) {
             return Err(StorageError::FileDamaged { file: name, offset: 0 });
         }
-        let mut offset = DATA_HEADER_BYTES as u64;
-        let mut offsets = Vec::with_capacity(manifest.chunks.len());
-        for chunk in &manifest.chunks {
-            offsets.push(offset);
-            offset = offset.saturating_add(u64::from(chunk.length));
-        }
-        Ok(Self { file, name, manifest, offsets, next: 0, chunk: Vec::new(), done: 0 })
+        Ok(Self::new(file, name, manifest))
+    }
+
+    /// The same, of a file whose head says nothing yet, or nothing any more.
+    pub(super) fn new(file: Box<dyn DiskFile>, name: String, manifest: Manifest) -> Self {
+        let offsets = offsets(&manifest);
+        Self { file, name, manifest, offsets, next: 0, chunk: Vec::new(), done: 0 }
+    }
+
+    /// Reads and verifies all of what was written, so that it can be installed.
+    pub(super) fn finish(self) -> Result<FinishedSnapshot, StorageError> {
+        self.verify()?;
+        Ok(FinishedSnapshot { manifest: self.manifest, file: self.name })
     }
 
     /// What the snapshot consists of.
