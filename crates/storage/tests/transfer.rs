@@ -7,7 +7,7 @@ use std::io::Write;
 use proptest::prelude::*;
 use regency_protocol::ids::{ClusterId, InstanceId};
 use regency_storage::manifest::{Chunk, Manifest};
-use regency_storage::snapshots::{SnapshotStore, TransferDraft};
+use regency_storage::snapshots::{SnapshotReader, SnapshotStore, TransferDraft};
 use regency_storage::{
     Disk, Fault, FaultyDisk, Identity, RealDisk, StorageError, TransferRefusal as Refusal,
 };
@@ -439,6 +439,44 @@ fn what_an_interrupted_installation_left_goes_with_a_newer_snapshot() {
         store.install(writer.finish().unwrap()).unwrap();
         assert_eq!(disk.names().len(), 2 * (complete + 1), "{:?}", disk.names());
     }
+}
+
+#[test]
+fn a_reader_finds_complete_snapshots_alone_and_touches_nothing() {
+    let disk = FaultyDisk::seeded(1);
+    let find = |instance| SnapshotReader::find(&disk, &IDENTITY, InstanceId(instance));
+    assert!(find(10).unwrap().is_none());
+    let mut store = open(&disk);
+    let donor = donor(10, &[1, 2, 3]);
+    transfer(&mut store, &donor).unwrap();
+    let mut draft = store.begin_transfer(crate::donor(20, &[1, 4]).manifest).unwrap();
+    let mut writer = store.begin(InstanceId(30)).unwrap();
+    writer.write_all(&[1; 100]).unwrap();
+    let (names, operations) = (disk.names(), disk.operations());
+    let reader = find(10).unwrap().unwrap();
+    assert!(find(20).unwrap().is_none() && find(30).unwrap().is_none());
+    assert_eq!((disk.names(), disk.operations()), (names, operations));
+    draft.put(1, &crate::donor(20, &[1, 4]).chunks[1]).unwrap();
+    store.install(draft.finish().unwrap()).unwrap();
+    assert_eq!(find(20).unwrap().unwrap().manifest().instance, InstanceId(20));
+    // What is open stays readable.
+    store.discard(InstanceId(10)).unwrap();
+    assert!(find(10).unwrap().is_none());
+    assert_eq!(reader.chunk(2).unwrap().unwrap(), donor.chunks[2]);
+}
+
+#[test]
+fn a_damaged_chunk_spoils_no_other() {
+    let disk = FaultyDisk::seeded(1);
+    let donor = donor(10, &[1, 2, 3]);
+    transfer(&mut open(&disk), &donor).unwrap();
+    let offset = 4096 + donor.chunks[0].len() as u64;
+    disk.rot("snapshot-0000000000000010.data", offset, 1);
+    let reader = SnapshotReader::find(&disk, &IDENTITY, InstanceId(10)).unwrap().unwrap();
+    assert_eq!(reader.chunk(0).unwrap().unwrap(), donor.chunks[0]);
+    assert!(matches!(reader.chunk(1), Err(StorageError::FileDamaged { offset: bad, .. }) if bad == offset));
+    assert_eq!(reader.chunk(2).unwrap().unwrap(), donor.chunks[2]);
+    assert_eq!(reader.chunk(3).unwrap(), None);
 }
 
 #[derive(Clone, Debug)]
