@@ -147,6 +147,12 @@ pub enum StorageError {
     /// The log is damaged where no crash can have torn it.
     #[error("log damage: {0}")]
     Damaged(Damage),
+    /// A record that was cut from the log, maybe while it was being read.
+    #[error("record {position} was cut from the log")]
+    Cut {
+        /// Its number.
+        position: regency_protocol::ids::LogPosition,
+    },
     /// A file of a snapshot, or a mark, that is not what was written.
     #[error("{file} is damaged at offset {offset}")]
     FileDamaged {
