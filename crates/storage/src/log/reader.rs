@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 
 use regency_protocol::ids::LogPosition;
 
-use super::frame::{ChainHash, FrameKind};
+use super::frame::{ChainHash, FrameKind, frame_bytes};
 use super::scan::{Frame, Progress, Rest, SegmentScan};
 use super::segment::{self, BEGIN_FILE, LogBegin, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::Identity;
@@ -106,6 +106,13 @@ pub struct Entry<'a> {
     pub chain: ChainHash,
     /// What the caller wrote.
     pub payload: &'a [u8],
+}
+
+impl Entry<'_> {
+    /// Bytes that it takes in its segment.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        frame_bytes(self.payload.len() as u64)
+    }
 }
 
 /// A segment that was read.
@@ -296,6 +303,26 @@ impl LogReader {
                 chain: ChainHash::default(),
             },
         }
+    }
+
+    /// The damage that all this comes to where more records had been durable than are there.
+    pub(crate) fn loss(&self) -> Damage {
+        let first = self.last().next();
+        match (&self.ending, &self.scan) {
+            (Some(Ending::Damaged(damage)), _) => damage.clone(),
+            (_, Some(scan)) => {
+                let file = segment::name(scan.header.segment);
+                Damage { file, offset: scan.offset, first, cause: DamageCause::Record }
+            }
+            (_, None) => {
+                Damage { file: BEGIN_FILE.to_owned(), offset: 0, first, cause: DamageCause::Missing }
+            }
+        }
+    }
+
+    /// The disk, for another reader.
+    pub(crate) fn into_disk(self) -> Box<dyn Disk> {
+        self.disk
     }
 
     /// What recovery needs to go on from here.
