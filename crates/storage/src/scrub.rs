@@ -188,7 +188,7 @@ impl Scrub {
         if self.durable == LogPosition(0) {
             return Ok(());
         }
-        let reader = LogReader::open_whole(disk, self.identity)?;
+        let reader = LogReader::open(disk, self.identity)?;
         budget.spend(OPENING_BYTES);
         self.phase = Phase::Log { reader: Box::new(reader) };
         Ok(())

@@ -3,7 +3,6 @@
 mod scene;
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
 
 use regency_protocol::ids::{ClusterId, InstanceId};
 use regency_storage::log::{Damage, DamageCause};
@@ -155,25 +154,28 @@ fn what_another_cluster_wrote_is_refused() {
 
 #[test]
 fn what_is_written_cut_replaced_and_removed_meanwhile_is_no_damage() {
-    for pace in 1..40 {
-        let (disk, log) = log_of(150, 7);
+    for (pace, shift) in (1..20).flat_map(|pace| (0..5).map(move |shift| (pace, shift))) {
+        let (disk, mut log) = log_of(150, 7);
         let mut store = SnapshotStore::open(Box::new(disk.clone()), IDENTITY).unwrap();
         take(&mut store, 10);
         take(&mut store, 20);
-        let log = Arc::new(Mutex::new(log));
-        let (writer, mut looks) = (log.clone(), 0u64);
+        let mut looks = 0u64;
         let meanwhile = move || {
             looks += 1;
-            if looks % pace != 0 {
+            if !looks.is_multiple_of(pace) {
                 return;
             }
-            let turn = looks / pace;
-            let mut log = writer.lock().unwrap();
+            let turn = looks / pace + shift;
             let last = log.last().0;
-            match turn % 4 {
+            match turn % 5 {
                 0 => grow(&mut log, last + 25).map(|_| ()).unwrap(),
                 1 => log.cut(LogPosition(last.saturating_sub(130 - turn % 100))).unwrap(),
                 2 => {
+                    // Segments that were not there before, and none of those that were.
+                    grow(&mut log, last + 40).unwrap();
+                    log.cut(LogPosition(last + 30)).unwrap();
+                }
+                3 => {
                     // Other bytes under the same instance.
                     store.discard(InstanceId(20)).unwrap();
                     let mut writer = store.begin(InstanceId(20)).unwrap();
@@ -187,6 +189,6 @@ fn what_is_written_cut_replaced_and_removed_meanwhile_is_no_damage() {
             }
         };
         let (defects, _) = scrub(BusyDisk::new(disk, meanwhile), 150, STEP_BYTES).unwrap();
-        assert_eq!(defects, [], "pace {pace}");
+        assert_eq!(defects, [], "pace {pace} shift {shift}");
     }
 }

@@ -18,8 +18,6 @@ use crate::error::{DiskOperation, OnFile, StorageError};
 
 /// Longest file that says where the log begins.
 const BEGIN_BYTES_MAX: usize = 4096;
-/// Cuts that may come between while a log is opened that is cut meanwhile.
-const CUTS_MAX: usize = 16;
 
 /// Why a place in the log is bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +147,8 @@ impl LogReader {
     /// A log of another cluster, replica or format, and files that cannot even be listed and opened. Damage is no
     /// error here: [`ending`](Self::ending) tells it.
     pub fn open(disk: Box<dyn Disk>, identity: Identity) -> Result<Self, StorageError> {
+        // First the names, then where the log begins: if it is cut in between so far that it begins with a segment that
+        // was not there yet, nothing that was durable before is left.
         let names = disk.list().on(DiskOperation::List, ".")?;
         let mut segments: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
         segments.sort_unstable();
@@ -204,7 +204,7 @@ impl LogReader {
         identity: Identity,
         position: LogPosition,
     ) -> Result<Self, StorageError> {
-        let mut reader = Self::open_whole(disk, identity)?;
+        let mut reader = Self::open(disk, identity)?;
         let Some(begin) = reader.begin else { return Ok(reader) };
         let position = position.max(LogPosition(1));
         if position < begin.first {
@@ -223,21 +223,6 @@ impl LogReader {
             reader.begin = Some(begin);
         }
         Ok(reader)
-    }
-
-    /// As [`open`](Self::open), of a log that is written and cut meanwhile.
-    pub(crate) fn open_whole(mut disk: Box<dyn Disk>, identity: Identity) -> Result<Self, StorageError> {
-        for _ in 0..=CUTS_MAX {
-            let before = block::read_file(disk.as_ref(), BEGIN_FILE, BEGIN_BYTES_MAX);
-            let before = before.ok().flatten().and_then(|bytes| LogBegin::decode(&identity, &bytes).ok());
-            let reader = Self::open(disk, identity)?;
-            // If no cut has begun before the names were listed, none that must be there is missing.
-            if reader.ending.is_some() || before == reader.begin {
-                return Ok(reader);
-            }
-            disk = reader.disk;
-        }
-        Err(StorageError::Cut { position: LogPosition(1) })
     }
 
     /// The next frame; nothing at the end, of which [`ending`](Self::ending) then tells the kind.
