@@ -4,10 +4,11 @@
 //! byte is handed out [LOG-1].
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use regency_protocol::ids::LogPosition;
 
-use super::frame::{ChainHash, FrameKind};
+use super::frame::{ChainHash, FrameKind, frame_bytes};
 use super::scan::{Frame, Progress, Rest, SegmentScan};
 use super::segment::{self, BEGIN_FILE, LogBegin, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::Identity;
@@ -105,6 +106,13 @@ pub struct Entry<'a> {
     pub payload: &'a [u8],
 }
 
+impl Entry<'_> {
+    /// Bytes that it takes in its segment.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        frame_bytes(self.payload.len() as u64)
+    }
+}
+
 /// A segment that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentPlace {
@@ -115,8 +123,8 @@ pub(crate) struct SegmentPlace {
 
 /// A log that is being read.
 ///
-/// A log that is written meanwhile can be read too, for a scrub or for another replica, up to a record that was
-/// durable when the reader was opened; the ending then means nothing, and a segment that was cut meanwhile is missed.
+/// A log that is written and cut meanwhile can be read too, for a scrub or for another replica; see
+/// [`open_at`](Self::open_at).
 pub struct LogReader {
     disk: Box<dyn Disk>,
     identity: Identity,
@@ -139,6 +147,8 @@ impl LogReader {
     /// A log of another cluster, replica or format, and files that cannot even be listed and opened. Damage is no
     /// error here: [`ending`](Self::ending) tells it.
     pub fn open(disk: Box<dyn Disk>, identity: Identity) -> Result<Self, StorageError> {
+        // First the names, then where the log begins: if it is cut in between so far that it begins with a segment that
+        // was not there yet, nothing that was durable before is left.
         let names = disk.list().on(DiskOperation::List, ".")?;
         let mut segments: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
         segments.sort_unstable();
@@ -181,10 +191,45 @@ impl LogReader {
         Ok(Self { disk, identity, begin, segments, leftovers, visited, scan, current, ending })
     }
 
+    /// Begins to read a log that is written and cut meanwhile, with the segment that holds the record `position`.
+    ///
+    /// Records before it in that segment come first, those of earlier segments are not looked at; the chain hash is
+    /// checked from that segment on. All that was durable before this call is read as it was written, or not at all.
+    /// Behind that there may be less than was written, and the ending means nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::Cut`] when the log begins behind `position`; otherwise as [`open`](Self::open).
+    pub fn open_at(
+        disk: Box<dyn Disk>,
+        identity: Identity,
+        position: LogPosition,
+    ) -> Result<Self, StorageError> {
+        let mut reader = Self::open(disk, identity)?;
+        let Some(begin) = reader.begin else { return Ok(reader) };
+        let position = position.max(LogPosition(1));
+        if position < begin.first {
+            return Err(StorageError::Cut { position });
+        }
+        let mut start = None;
+        for (index, segment) in reader.segments.iter().enumerate().rev() {
+            let first = reader.first_of(*segment)?;
+            if let Some(first) = first.filter(|first| *first <= position) {
+                start = Some((index, LogBegin { segment: *segment, first }));
+                break;
+            }
+        }
+        if let Some((index, begin)) = start {
+            reader.segments.drain(..index);
+            reader.begin = Some(begin);
+        }
+        Ok(reader)
+    }
+
     /// The next frame; nothing at the end, of which [`ending`](Self::ending) then tells the kind.
     ///
     /// # Errors
-    /// A segment of another cluster, replica or format, or one that cannot be opened.
+    /// A segment of another cluster, replica or format, or one that cannot be opened; [`StorageError::Cut`] for one
+    /// that was removed since the log was opened.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, StorageError> {
         let current = loop {
             if self.ending.is_some() {
@@ -245,6 +290,26 @@ impl LogReader {
         }
     }
 
+    /// The damage that all this comes to where more records had been durable than are there.
+    pub(crate) fn loss(&self) -> Damage {
+        let first = self.last().next();
+        match (&self.ending, &self.scan) {
+            (Some(Ending::Damaged(damage)), _) => damage.clone(),
+            (_, Some(scan)) => {
+                let file = segment::name(scan.header.segment);
+                Damage { file, offset: scan.offset, first, cause: DamageCause::Record }
+            }
+            (_, None) => {
+                Damage { file: BEGIN_FILE.to_owned(), offset: 0, first, cause: DamageCause::Missing }
+            }
+        }
+    }
+
+    /// The disk, for another reader.
+    pub(crate) fn into_disk(self) -> Box<dyn Disk> {
+        self.disk
+    }
+
     /// What recovery needs to go on from here.
     pub(crate) fn into_parts(self) -> ReaderParts {
         ReaderParts {
@@ -255,6 +320,24 @@ impl LogReader {
             leftovers: self.leftovers,
             visited: self.visited,
             scan: self.scan,
+        }
+    }
+
+    /// The first record that may stand in a segment; nothing if its header does not tell, or it is gone.
+    fn first_of(&self, segment: u64) -> Result<Option<LogPosition>, StorageError> {
+        let name = segment::name(segment);
+        let file = match self.disk.open(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.on(DiskOperation::Open, &name)?,
+        };
+        let mut block = vec![0; SEGMENT_HEADER_BYTES];
+        if file.read_at(0, &mut block).is_err() {
+            return Ok(None);
+        }
+        match SegmentHeader::decode(&self.identity, &block, &name) {
+            Ok(header) => Ok(Some(header.first).filter(|_| header.segment == segment)),
+            Err(Refusal::Damaged) => Ok(None),
+            Err(Refusal::Foreign(error)) => Err(error),
         }
     }
 
@@ -269,7 +352,12 @@ impl LogReader {
             return Ok(());
         }
         // Who may not open it has the wrong rights, or too many files; that says nothing of what is in it.
-        let file = self.disk.open(&name).on(DiskOperation::Open, &name)?;
+        let file = match self.disk.open(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(StorageError::Cut { position: self.last().next() });
+            }
+            opened => opened.on(DiskOperation::Open, &name)?,
+        };
         let mut block = vec![0; SEGMENT_HEADER_BYTES];
         if file.read_at(0, &mut block).is_err() {
             self.damaged(name, 0, DamageCause::Unreadable);
