@@ -20,7 +20,8 @@ impl Replica {
                 sessions.forget_results();
             }
             let (view, timestamp) = (self.view.id(), self.log.timestamp());
-            let head = SnapshotHead { view, instance, chain, timestamp, sessions };
+            let checkpoint = self.checkpoints.number();
+            let head = SnapshotHead { view, instance, chain, timestamp, checkpoint, sessions };
             actions.push(Action::Snapshot(Box::new(head)));
         }
     }

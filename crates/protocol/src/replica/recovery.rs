@@ -50,11 +50,11 @@ impl Replica {
         let mut replica = Self::new(config);
         replica.journal.begin_replay();
         if let Some((head, root)) = snapshot {
+            replica.checkpoints.restore(&head, root);
             let SnapshotHead { instance, chain, timestamp, sessions, .. } = head;
             replica.log = DecidedLog::after(instance, chain, timestamp);
             replica.sessions = sessions;
             replica.executed = (instance, chain);
-            replica.checkpoints.restore(instance, chain, root);
             replica.replay.snapshot = instance;
         }
         replica

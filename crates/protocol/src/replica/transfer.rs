@@ -256,7 +256,7 @@ impl Replica {
     pub(super) fn on_restored(&mut self, now: Timestamp, head: SnapshotHead, actions: &mut Vec<Action>) {
         let Phase::Snapshot(fetch) = &self.transfer.phase else { return };
         let certificate = fetch.certificate().clone();
-        let SnapshotHead { instance, chain, timestamp, sessions, .. } = head;
+        let SnapshotHead { instance, chain, timestamp, checkpoint, sessions, .. } = head;
         let is_that = (instance, chain) == (certificate.instance, certificate.chain);
         if !is_that && !is_active(Mutant::RootUnbound) {
             // Only a quorum that signs nonsense brings this about: whatever the state is, it is not served.
@@ -270,7 +270,7 @@ impl Replica {
         self.executed = (instance, chain);
         self.executing.clear();
         self.window.forget_up_to(instance);
-        self.checkpoints.adopt(&certificate);
+        self.checkpoints.adopt(&certificate, checkpoint);
         self.journal.skip_to(instance);
         self.journal.append(Record::Checkpoint(certificate), None, actions);
         self.transfer.diverged = None;
@@ -595,6 +595,7 @@ impl Replica {
     /// When the transfer has something to do if nothing else happens.
     pub(super) fn transfer_deadline(&self) -> Option<Timestamp> {
         match &self.transfer.phase {
+            Phase::Idle if !self.minds_transfer() => None,
             Phase::Idle => {
                 let patience = self.settings.status_period.saturating_mul(STALL_PERIODS);
                 let stalled = self.transfer.stalled.map(|(_, since)| since.plus(patience));
