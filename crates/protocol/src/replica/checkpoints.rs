@@ -22,7 +22,7 @@ impl Replica {
             let (view, timestamp) = (self.view.id(), self.log.timestamp());
             let checkpoint = self.checkpoints.number();
             let head = SnapshotHead { view, instance, chain, timestamp, checkpoint, sessions };
-            actions.push(Action::Snapshot(Box::new(head)));
+            actions.push(Action::Snapshot { head: Box::new(head), after: self.journal.gate() });
         }
     }
 
