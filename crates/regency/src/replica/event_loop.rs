@@ -410,6 +410,7 @@ impl EventLoop {
             Action::Cut(below) => self.journal.cut(below),
             Action::Snapshot(head) => self.take_snapshot(head)?,
             Action::Diverged(instance) => return Err(diverged(instance)),
+            Action::Donate { .. } | Action::Transfer(_) | Action::Remembered => {}
             Action::Reply { client, reply } => match self.routes.find(client, &reply) {
                 Some(connection) if self.network.reply(connection, reply) => {}
                 Some(_) | None => {
