@@ -28,7 +28,7 @@ const CLEAN_STOP_FILE: &str = "clean-stop";
 /// The replica began to vote.
 const RUNNING_FILE: &str = "running";
 /// How the names of all other files begin that a replica keeps.
-const PREFIXES: [&str; 3] = ["log-", "snapshot-", "damaged-"];
+const PREFIXES: [&str; 4] = ["log-", "snapshot-", "transfer-", "damaged-"];
 
 const MARK_MAGIC: &[u8; 8] = b"rgnmark ";
 const MARK_BYTES: usize = 128;

@@ -52,6 +52,31 @@ impl fmt::Display for DiskOperation {
     }
 }
 
+/// Why a transferred snapshot did not take what it was given.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum TransferRefusal {
+    /// The snapshot has not so many chunks.
+    #[error("there is no chunk {index} of {chunks}")]
+    NoSuchChunk {
+        /// The chunk's number, from 0.
+        index: usize,
+        /// How many there are.
+        chunks: usize,
+    },
+    /// The bytes are not those of the chunk.
+    #[error("the bytes are not those of chunk {index}")]
+    WrongChunk {
+        /// The chunk's number, from 0.
+        index: usize,
+    },
+    /// Not all chunks are here.
+    #[error("{missing} chunks are missing")]
+    Incomplete {
+        /// How many.
+        missing: usize,
+    },
+}
+
 /// Why storage could not do what it was asked to.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum StorageError {
@@ -122,6 +147,12 @@ pub enum StorageError {
     /// The log is damaged where no crash can have torn it.
     #[error("log damage: {0}")]
     Damaged(Damage),
+    /// A record that was cut from the log, maybe while it was being read.
+    #[error("record {position} was cut from the log")]
+    Cut {
+        /// Its number.
+        position: regency_protocol::ids::LogPosition,
+    },
     /// A file of a snapshot, or a mark, that is not what was written.
     #[error("{file} is damaged at offset {offset}")]
     FileDamaged {
@@ -130,9 +161,20 @@ pub enum StorageError {
         /// Where the first bad piece begins.
         offset: u64,
     },
+    /// A chunk, or the end of a transfer, that was not accepted; what was put before stays.
+    #[error("transferred snapshot: {0}")]
+    Transfer(TransferRefusal),
 }
 
 impl StorageError {
+    /// The same, but as [`StorageError::Full`] if it says that there is no room.
+    pub(crate) fn or_full(self) -> Self {
+        match self {
+            Self::Disk { kind: io::ErrorKind::StorageFull, file, .. } => Self::Full { file },
+            other => other,
+        }
+    }
+
     /// An error of the operating system.
     pub(crate) fn disk(operation: DiskOperation, file: &str, error: &io::Error) -> Self {
         Self::Disk { operation, file: file.to_owned(), kind: error.kind(), message: error.to_string() }

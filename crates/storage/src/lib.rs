@@ -27,7 +27,7 @@ mod real_disk;
 pub mod snapshots;
 
 pub use disk::{Disk, DiskFile};
-pub use error::{DiskOperation, StorageError};
+pub use error::{DiskOperation, StorageError, TransferRefusal};
 pub use faulty_disk::{DiskImage, Fault, FaultyDisk, Random};
 pub use real_disk::RealDisk;
 pub use regency_protocol::ids::LogPosition;

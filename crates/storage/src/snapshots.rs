@@ -4,30 +4,37 @@
 //! complete. Nothing is ever written over: the older snapshot stays until the caller lets it go, after the newer
 //! one was read back. Memory is a few chunks, and the manifest.
 
+mod draft_name;
+mod manifest_file;
 mod reader;
+mod transfer;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 
 use regency_protocol::ids::InstanceId;
 use regency_protocol::mutants::{Mutant, is_active};
 
 pub use reader::SnapshotReader;
+pub use transfer::TransferDraft;
 pub use writer::{FinishedSnapshot, SnapshotWriter};
 
 use crate::Identity;
-use crate::block::{self, Refusal};
+use crate::block;
 use crate::disk::Disk;
 use crate::error::{DiskOperation, OnFile, StorageError};
-use crate::manifest::{MANIFEST_BYTES_MAX, Manifest};
+use crate::manifest::{Chunk, Manifest};
+use draft_name::DraftName;
+use manifest_file::ManifestFile;
 
 /// Snapshots that are kept at least, if there are as many.
 pub const SNAPSHOTS_KEPT: usize = 2;
 
 /// Bytes of a data file before its first chunk.
 const DATA_HEADER_BYTES: usize = 4096;
-/// Bytes of a manifest file besides the manifest.
-const MANIFEST_FRAME_BYTES: usize = 64;
+/// Bytes after which what was written is synced, so that the log's own syncs never wait for a whole snapshot.
+const SYNC_BYTES: u64 = 8 << 20;
 const DATA_MAGIC: &[u8; 8] = b"rgnsnapd";
 const MANIFEST_MAGIC: &[u8; 8] = b"rgnsnapm";
 const PREFIX: &str = "snapshot-";
@@ -43,7 +50,7 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    /// Finds the complete snapshots, and removes what a crash left of others.
+    /// Finds the complete snapshots, and removes what a crash left of others; drafts of a transfer stay.
     ///
     /// A manifest that is damaged makes its snapshot none: the older one, or the other replicas, must do.
     ///
@@ -52,7 +59,7 @@ impl SnapshotStore {
     pub fn open(disk: Box<dyn Disk>, identity: Identity) -> Result<Self, StorageError> {
         let names = disk.list().on(DiskOperation::List, ".")?;
         let mut manifests = BTreeMap::new();
-        for name in names.iter().filter(|name| is_draft(name)) {
+        for name in names.iter().filter(|name| is_draft(name) || DraftName::is_unfinished(name)) {
             disk.remove(name).on(DiskOperation::Remove, name)?;
         }
         for name in &names {
@@ -60,9 +67,8 @@ impl SnapshotStore {
             if !names.contains(&data_name(instance)) {
                 continue;
             }
-            if let Some(manifest) = read_manifest(disk.as_ref(), &identity, instance)? {
-                manifests.insert(instance, manifest);
-            }
+            let manifest = read_manifest(disk.as_ref(), &identity, instance)?.whole();
+            manifests.extend(manifest.map(|manifest| (instance, manifest)));
         }
         Ok(Self { disk, identity, manifests })
     }
@@ -109,7 +115,21 @@ impl SnapshotStore {
         SnapshotWriter::new(name, file, &self.identity, instance)
     }
 
-    /// Makes a finished snapshot one of the complete ones, durably; the older ones stay.
+    /// Begins to take a snapshot over from other replicas, or goes on where a crash ended that.
+    ///
+    /// Chunks that are here already are held from the beginning: those of an earlier draft, be it of another
+    /// snapshot, and those of the complete snapshots, be they damaged elsewhere. So what is damaged is repaired by
+    /// a transfer with the same manifest. All that is taken over is read and verified, so this takes its time.
+    /// One at a time: a draft that was begun before must not be used any more.
+    ///
+    /// # Errors
+    /// A draft of another cluster, replica or format; or the disk refused, or is full.
+    pub fn begin_transfer(&self, manifest: Manifest) -> Result<TransferDraft, StorageError> {
+        TransferDraft::begin(self.disk.as_ref(), &self.identity, manifest, &self.manifests)
+    }
+
+    /// Makes a finished snapshot one of the complete ones, durably; the older ones stay. Drafts of a transfer of
+    /// this or an older one go.
     ///
     /// # Errors
     /// The disk refused, or is full; the older snapshots are as they were.
@@ -125,17 +145,12 @@ impl SnapshotStore {
         }
         self.disk.rename(&draft, &data).on(DiskOperation::Rename, &draft)?;
         self.disk.sync_directory().on(DiskOperation::SyncDirectory, &data)?;
-        let content = manifest.to_bytes();
-        let length = content.len().saturating_add(MANIFEST_FRAME_BYTES);
-        let sealed = block::seal(MANIFEST_MAGIC, &self.identity, &content, length);
-        block::replace_file(self.disk.as_ref(), &name, &sealed)?;
-        match read_manifest(self.disk.as_ref(), &self.identity, instance)? {
-            Some(found) if found == manifest => {
-                self.manifests.insert(instance, manifest);
-                Ok(())
-            }
-            Some(_) | None => Err(StorageError::FileDamaged { file: name, offset: 0 }),
+        ManifestFile::write(self.disk.as_ref(), &self.identity, MANIFEST_MAGIC, &name, &manifest)?;
+        if read_manifest(self.disk.as_ref(), &self.identity, instance)?.whole().as_ref() != Some(&manifest) {
+            return Err(StorageError::FileDamaged { file: name, offset: 0 });
         }
+        self.manifests.insert(instance, manifest);
+        self.remove_drafts(instance)
     }
 
     /// Removes the snapshots that are older than `stable` and not among the newest [`SNAPSHOTS_KEPT`].
@@ -165,6 +180,23 @@ impl SnapshotStore {
         let name = data_name(instance);
         let file = self.disk.open(&name).on(DiskOperation::Open, &name)?;
         SnapshotReader::open(file, name, &self.identity, manifest.clone()).map(Some)
+    }
+
+    /// Removes what transfers have left that have no use now that the snapshot of `instance` is here.
+    fn remove_drafts(&self, instance: InstanceId) -> Result<(), StorageError> {
+        let names = self.disk.list().on(DiskOperation::List, ".")?;
+        let mut drafts = DraftName::all(&names);
+        drafts.retain(|draft| draft.instance <= instance);
+        DraftName::remove(self.disk.as_ref(), &drafts)?;
+        // Data whose installation was not completed.
+        for name in &names {
+            let half = instance_of(name, DATA)
+                .filter(|half| *half < instance && !names.contains(&manifest_name(*half)));
+            if half.is_some() {
+                self.disk.remove(name).on(DiskOperation::Remove, name)?;
+            }
+        }
+        Ok(())
     }
 
     fn remove(&mut self, gone: &[InstanceId]) -> Result<(), StorageError> {
@@ -200,29 +232,39 @@ fn is_draft(name: &str) -> bool {
     name.starts_with(PREFIX) && name.ends_with(DRAFT)
 }
 
-/// The manifest of a snapshot; nothing if it is damaged.
+/// The manifest of the snapshot that was taken after `instance`.
 fn read_manifest(
     disk: &dyn Disk,
     identity: &Identity,
     instance: InstanceId,
-) -> Result<Option<Manifest>, StorageError> {
-    let name = manifest_name(instance);
-    let file = disk.open(&name).on(DiskOperation::Open, &name)?;
-    let length = usize::try_from(file.length().on(DiskOperation::Read, &name)?).unwrap_or(usize::MAX);
-    if length > MANIFEST_BYTES_MAX.saturating_add(MANIFEST_FRAME_BYTES) {
-        return Ok(None);
+) -> Result<ManifestFile, StorageError> {
+    let file = ManifestFile::read(disk, identity, MANIFEST_MAGIC, &manifest_name(instance))?;
+    Ok(match file {
+        ManifestFile::Whole(manifest) if manifest.instance != instance => ManifestFile::Damaged,
+        ManifestFile::Absent | ManifestFile::Damaged | ManifestFile::Whole(_) => file,
+    })
+}
+
+/// What stands before the first chunk.
+fn data_header(identity: &Identity, instance: InstanceId) -> Vec<u8> {
+    block::seal(DATA_MAGIC, identity, &instance.0.to_le_bytes(), DATA_HEADER_BYTES)
+}
+
+/// Where each chunk begins in a data file.
+fn offsets(manifest: &Manifest) -> Vec<u64> {
+    let mut next = DATA_HEADER_BYTES as u64;
+    let advance = |chunk: &Chunk| {
+        let offset = next;
+        next = next.saturating_add(u64::from(chunk.length));
+        offset
+    };
+    manifest.chunks.iter().map(advance).collect()
+}
+
+/// What it means that the disk refused to write.
+fn refused(operation: DiskOperation, name: &str, error: &io::Error) -> StorageError {
+    if error.kind() == ErrorKind::StorageFull {
+        return StorageError::Full { file: name.to_owned() };
     }
-    let mut bytes = vec![0; length];
-    // A sector that cannot be read is damage like any other.
-    if file.read_at(0, &mut bytes).is_err() {
-        return Ok(None);
-    }
-    match block::open(MANIFEST_MAGIC, identity, &bytes, &name) {
-        Ok(content) => {
-            let manifest = Manifest::from_bytes(content).map(|(manifest, _)| manifest);
-            Ok(manifest.filter(|manifest| manifest.instance == instance))
-        }
-        Err(Refusal::Damaged) => Ok(None),
-        Err(Refusal::Foreign(error)) => Err(error),
-    }
+    StorageError::disk(operation, name, error)
 }

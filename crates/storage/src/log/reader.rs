@@ -4,6 +4,7 @@
 //! byte is handed out [LOG-1].
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use regency_protocol::ids::LogPosition;
 
@@ -17,6 +18,8 @@ use crate::error::{DiskOperation, OnFile, StorageError};
 
 /// Longest file that says where the log begins.
 const BEGIN_BYTES_MAX: usize = 4096;
+/// Cuts that may come between while a log is opened that is cut meanwhile.
+const CUTS_MAX: usize = 16;
 
 /// Why a place in the log is bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +118,8 @@ pub(crate) struct SegmentPlace {
 
 /// A log that is being read.
 ///
-/// A log that is written meanwhile can be read too, for a scrub or for another replica, up to a record that was
-/// durable when the reader was opened; the ending then means nothing, and a segment that was cut meanwhile is missed.
+/// A log that is written and cut meanwhile can be read too, for a scrub or for another replica; see
+/// [`open_at`](Self::open_at).
 pub struct LogReader {
     disk: Box<dyn Disk>,
     identity: Identity,
@@ -181,10 +184,60 @@ impl LogReader {
         Ok(Self { disk, identity, begin, segments, leftovers, visited, scan, current, ending })
     }
 
+    /// Begins to read a log that is written and cut meanwhile, with the segment that holds the record `position`.
+    ///
+    /// Records before it in that segment come first, those of earlier segments are not looked at; the chain hash is
+    /// checked from that segment on. All that was durable before this call is read as it was written, or not at all.
+    /// Behind that there may be less than was written, and the ending means nothing.
+    ///
+    /// # Errors
+    /// [`StorageError::Cut`] when the log begins behind `position`; otherwise as [`open`](Self::open).
+    pub fn open_at(
+        disk: Box<dyn Disk>,
+        identity: Identity,
+        position: LogPosition,
+    ) -> Result<Self, StorageError> {
+        let mut reader = Self::open_whole(disk, identity)?;
+        let Some(begin) = reader.begin else { return Ok(reader) };
+        let position = position.max(LogPosition(1));
+        if position < begin.first {
+            return Err(StorageError::Cut { position });
+        }
+        let mut start = None;
+        for (index, segment) in reader.segments.iter().enumerate().rev() {
+            let first = reader.first_of(*segment)?;
+            if let Some(first) = first.filter(|first| *first <= position) {
+                start = Some((index, LogBegin { segment: *segment, first }));
+                break;
+            }
+        }
+        if let Some((index, begin)) = start {
+            reader.segments.drain(..index);
+            reader.begin = Some(begin);
+        }
+        Ok(reader)
+    }
+
+    /// As [`open`](Self::open), of a log that is written and cut meanwhile.
+    pub(crate) fn open_whole(mut disk: Box<dyn Disk>, identity: Identity) -> Result<Self, StorageError> {
+        for _ in 0..=CUTS_MAX {
+            let before = block::read_file(disk.as_ref(), BEGIN_FILE, BEGIN_BYTES_MAX);
+            let before = before.ok().flatten().and_then(|bytes| LogBegin::decode(&identity, &bytes).ok());
+            let reader = Self::open(disk, identity)?;
+            // If no cut has begun before the names were listed, none that must be there is missing.
+            if reader.ending.is_some() || before == reader.begin {
+                return Ok(reader);
+            }
+            disk = reader.disk;
+        }
+        Err(StorageError::Cut { position: LogPosition(1) })
+    }
+
     /// The next frame; nothing at the end, of which [`ending`](Self::ending) then tells the kind.
     ///
     /// # Errors
-    /// A segment of another cluster, replica or format, or one that cannot be opened.
+    /// A segment of another cluster, replica or format, or one that cannot be opened; [`StorageError::Cut`] for one
+    /// that was removed since the log was opened.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, StorageError> {
         let current = loop {
             if self.ending.is_some() {
@@ -258,6 +311,24 @@ impl LogReader {
         }
     }
 
+    /// The first record that may stand in a segment; nothing if its header does not tell, or it is gone.
+    fn first_of(&self, segment: u64) -> Result<Option<LogPosition>, StorageError> {
+        let name = segment::name(segment);
+        let file = match self.disk.open(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.on(DiskOperation::Open, &name)?,
+        };
+        let mut block = vec![0; SEGMENT_HEADER_BYTES];
+        if file.read_at(0, &mut block).is_err() {
+            return Ok(None);
+        }
+        match SegmentHeader::decode(&self.identity, &block, &name) {
+            Ok(header) => Ok(Some(header.first).filter(|_| header.segment == segment)),
+            Err(Refusal::Damaged) => Ok(None),
+            Err(Refusal::Foreign(error)) => Err(error),
+        }
+    }
+
     /// Goes on in the next segment.
     fn enter_segment(&mut self) -> Result<(), StorageError> {
         let index = self.visited.len();
@@ -269,7 +340,12 @@ impl LogReader {
             return Ok(());
         }
         // Who may not open it has the wrong rights, or too many files; that says nothing of what is in it.
-        let file = self.disk.open(&name).on(DiskOperation::Open, &name)?;
+        let file = match self.disk.open(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(StorageError::Cut { position: self.last().next() });
+            }
+            opened => opened.on(DiskOperation::Open, &name)?,
+        };
         let mut block = vec![0; SEGMENT_HEADER_BYTES];
         if file.read_at(0, &mut block).is_err() {
             self.damaged(name, 0, DamageCause::Unreadable);

@@ -3,11 +3,13 @@
 use std::io::{self, ErrorKind, Read};
 
 use bytes::Buf;
+use regency_protocol::ids::InstanceId;
 
-use super::{DATA_HEADER_BYTES, DATA_MAGIC};
+use super::writer::FinishedSnapshot;
+use super::{DATA_HEADER_BYTES, DATA_MAGIC, data_name, offsets, read_manifest};
 use crate::Identity;
 use crate::block::{self, Refusal};
-use crate::disk::DiskFile;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{DiskOperation, OnFile, StorageError};
 use crate::manifest::Manifest;
 
@@ -26,6 +28,38 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
+    /// The complete snapshot that was taken after `instance`; nothing if there is none, or its manifest is damaged.
+    ///
+    /// Changes nothing, and minds nothing else in the directory: another thread may write and remove snapshots
+    /// meanwhile. What was opened stays readable when it is removed, and a damaged chunk spoils no other.
+    ///
+    /// # Errors
+    /// A snapshot of another cluster, replica or format; a data file that is not this snapshot's; or the disk refused.
+    pub fn find(
+        disk: &dyn Disk,
+        identity: &Identity,
+        instance: InstanceId,
+    ) -> Result<Option<Self>, StorageError> {
+        let Some(manifest) = read_manifest(disk, identity, instance)?.whole() else { return Ok(None) };
+        Self::of(disk, identity, manifest)
+    }
+
+    /// The snapshot with this manifest; nothing if its data are gone.
+    pub(crate) fn of(
+        disk: &dyn Disk,
+        identity: &Identity,
+        manifest: Manifest,
+    ) -> Result<Option<Self>, StorageError> {
+        let name = data_name(manifest.instance);
+        match disk.open(&name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            opened => {
+                let file = opened.on(DiskOperation::Open, &name)?;
+                Self::open(file, name, identity, manifest).map(Some)
+            }
+        }
+    }
+
     pub(super) fn open(
         file: Box<dyn DiskFile>,
         name: String,
@@ -42,13 +76,19 @@ impl SnapshotReader {
         if content.as_ref().try_get_u64_le() != Ok(manifest.instance.0) {
             return Err(StorageError::FileDamaged { file: name, offset: 0 });
         }
-        let mut offset = DATA_HEADER_BYTES as u64;
-        let mut offsets = Vec::with_capacity(manifest.chunks.len());
-        for chunk in &manifest.chunks {
-            offsets.push(offset);
-            offset = offset.saturating_add(u64::from(chunk.length));
-        }
-        Ok(Self { file, name, manifest, offsets, next: 0, chunk: Vec::new(), done: 0 })
+        Ok(Self::new(file, name, manifest))
+    }
+
+    /// The same, of a file whose head says nothing yet, or nothing any more.
+    pub(super) fn new(file: Box<dyn DiskFile>, name: String, manifest: Manifest) -> Self {
+        let offsets = offsets(&manifest);
+        Self { file, name, manifest, offsets, next: 0, chunk: Vec::new(), done: 0 }
+    }
+
+    /// Reads and verifies all of what was written, so that it can be installed.
+    pub(super) fn finish(self) -> Result<FinishedSnapshot, StorageError> {
+        self.verify()?;
+        Ok(FinishedSnapshot { manifest: self.manifest, file: self.name })
     }
 
     /// What the snapshot consists of.

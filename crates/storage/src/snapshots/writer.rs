@@ -1,19 +1,16 @@
 //! Writes one snapshot from a stream of bytes, on the thread that calls it, and reads it back.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 
 use regency_protocol::ids::InstanceId;
 
-use super::{DATA_HEADER_BYTES, DATA_MAGIC};
+use super::reader::SnapshotReader;
+use super::{DATA_HEADER_BYTES, SYNC_BYTES, data_header, refused};
 use crate::Identity;
-use crate::block;
 use crate::chunks::Chunker;
 use crate::disk::DiskFile;
 use crate::error::{DiskOperation, OnFile, StorageError};
 use crate::manifest::{CHUNKS_MAX, Chunk, Manifest};
-
-/// Bytes after which what was written is synced, so that the log's own syncs never wait for a whole snapshot.
-const SYNC_BYTES: u64 = 8 << 20;
 
 /// A snapshot that is being written.
 pub struct SnapshotWriter {
@@ -52,8 +49,8 @@ impl SnapshotWriter {
         identity: &Identity,
         instance: InstanceId,
     ) -> Result<Self, StorageError> {
-        let header = block::seal(DATA_MAGIC, identity, &instance.0.to_le_bytes(), DATA_HEADER_BYTES);
-        file.write_at(0, &header).map_err(|error| refused(DiskOperation::Write, &name, &error))?;
+        file.write_at(0, &data_header(identity, instance))
+            .map_err(|error| refused(DiskOperation::Write, &name, &error))?;
         Ok(Self {
             name,
             file,
@@ -73,16 +70,7 @@ impl SnapshotWriter {
     pub fn finish(mut self) -> Result<FinishedSnapshot, StorageError> {
         self.end_chunk()?;
         self.sync()?;
-        let mut offset = DATA_HEADER_BYTES as u64;
-        for chunk in &self.manifest.chunks {
-            self.chunk.resize(chunk.length as usize, 0);
-            self.file.read_at(offset, &mut self.chunk).on(DiskOperation::Read, &self.name)?;
-            if !chunk.is_of(&self.chunk) {
-                return Err(StorageError::FileDamaged { file: self.name, offset });
-            }
-            offset = offset.saturating_add(u64::from(chunk.length));
-        }
-        Ok(FinishedSnapshot { manifest: self.manifest, file: self.name })
+        SnapshotReader::new(self.file, self.name, self.manifest).finish()
     }
 
     fn end_chunk(&mut self) -> Result<(), StorageError> {
@@ -132,11 +120,4 @@ impl Write for SnapshotWriter {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn refused(operation: DiskOperation, name: &str, error: &io::Error) -> StorageError {
-    if error.kind() == ErrorKind::StorageFull {
-        return StorageError::Full { file: name.to_owned() };
-    }
-    StorageError::disk(operation, name, error)
 }

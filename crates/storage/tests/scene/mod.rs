@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod busy;
+
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
