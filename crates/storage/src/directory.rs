@@ -397,7 +397,10 @@ mod tests {
                 }
                 // No new log was begun.
                 let life = open(&disk).unwrap().1;
-                assert!(life == Life::CleanStop { log: LogPosition(9) } || life == Life::VotesLost, "{life:?}");
+                assert!(
+                    life == Life::CleanStop { log: LogPosition(9) } || life == Life::VotesLost,
+                    "{life:?}"
+                );
                 after += 1;
             }
             let mut after = 0;
