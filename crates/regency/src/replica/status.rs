@@ -6,6 +6,8 @@ use std::time::Duration;
 use regency_protocol::replica::{ReplicaState, ReplicaStatus};
 use serde::Serialize;
 
+use super::progress::{TransferFigures, TransferReport};
+
 /// Clock ticks per second in `/proc`: fixed by the kernel's interface.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -69,8 +71,16 @@ pub struct StatusReport {
     pub cpu_seconds: f64,
     /// For how long the replica has been running.
     pub uptime_seconds: f64,
+    /// The transfer of what it misses; nothing while none runs.
+    pub transfer: Option<TransferReport>,
     /// Whether it takes part.
     pub readiness: Readiness,
+}
+
+/// The transfer that runs, as the core tells it.
+pub(super) fn transfer_figures(_status: &ReplicaStatus) -> Option<TransferFigures> {
+    // The core does not tell of any yet.
+    None
 }
 
 /// What the report calls a state of the core.
@@ -79,7 +89,6 @@ pub(super) fn state_name(state: ReplicaState) -> &'static str {
         ReplicaState::Normal => "normal",
         ReplicaState::LeaderChange => "leader-change",
         ReplicaState::StateLost => "state-lost",
-        // Nothing in this version heals it; state transfer will, under a name of its own.
         ReplicaState::Behind => "recovering",
     }
 }
@@ -88,8 +97,8 @@ pub(super) fn state_name(state: ReplicaState) -> &'static str {
 pub(super) fn readiness(status: &ReplicaStatus, quorum: usize) -> Readiness {
     let reason = match status.state {
         ReplicaState::StateLost => Some(
-            "state-lost: it lived before and its votes were in memory only, so it must not vote; \
-             it counts in f until the cluster begins anew"
+            "state-lost: votes of an earlier life are lost, so it must not vote; it counts in f until what they can \
+             have been for is past"
                 .to_owned(),
         ),
         ReplicaState::Behind => {
