@@ -173,7 +173,13 @@ impl Cluster {
                         self.opened.push(SessionId(session));
                     }
                 }
-                Action::Append { .. } | Action::Cut(_) | Action::Snapshot(_) | Action::Diverged(_) => {}
+                Action::Append { .. }
+                | Action::Cut(_)
+                | Action::Snapshot(_)
+                | Action::Diverged(_)
+                | Action::Donate { .. }
+                | Action::Transfer(_)
+                | Action::Remembered => {}
                 Action::Report(misbehaviour) => panic!("{me}: {misbehaviour:?}"),
             }
         }

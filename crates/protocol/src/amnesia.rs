@@ -15,11 +15,11 @@ pub(crate) const RECOVER_PERIOD: Duration = Duration::from_secs(2);
 
 /// What a replica that lost its votes knows about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// It has voted for no instance above this: `M + span`.
-    pub(crate) instance: InstanceId,
+    pub instance: InstanceId,
     /// It has voted in no epoch above this, and led no regency above it.
-    pub(crate) regency: Regency,
+    pub regency: Regency,
 }
 
 /// The question that a replica asks which has lost its votes.

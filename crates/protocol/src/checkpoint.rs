@@ -6,12 +6,16 @@ use crate::ids::{Digest, InstanceId, ReplicaId, Signature, ViewId};
 use crate::limits::Settings;
 use crate::message::{CheckpointCertificate, CheckpointSignature, Request};
 use crate::mutants::{Mutant, is_active};
+use crate::snapshot::SnapshotHead;
 use crate::view::View;
 
 /// Signatures that are kept of one replica: of more, that for the lowest instance gives way.
 const OPEN_MAX: usize = 4;
 /// How often an own signature is sent again while it is not stable: more would keep an idle cluster awake for ever.
 const RESENDS_MAX: u32 = 50;
+
+/// The highest level: of so many checkpoints, as a power of two, a replica with a slow disk takes one.
+const LEVEL_MAX: u32 = 6;
 
 /// What is signed: the chain and the root of the state after an instance.
 type State = (Digest, Digest);
@@ -23,6 +27,14 @@ pub(crate) struct Checkpoints {
     /// Instances, and canonical bytes of their requests, delivered since the last one that was due.
     instances: u64,
     bytes: usize,
+    /// How many have been due since the beginning: equal everywhere, and part of snapshots.
+    number: u64,
+    /// Of the checkpoints that are due this replica takes those whose number has so many trailing zero bits. Where
+    /// writing one takes longer than the next one is away, replicas would otherwise each take others, and none would
+    /// ever be signed by a quorum.
+    level: u32,
+    /// How many have been due while the last one was being written.
+    spanned: u64,
     /// The one that is delivered, but not executed: nothing is delivered after it until it is.
     due: Option<InstanceId>,
     /// The one whose snapshot is being written, with the chain there.
@@ -41,6 +53,9 @@ impl Checkpoints {
             view,
             instances: 0,
             bytes: 0,
+            number: 0,
+            level: 0,
+            spanned: 0,
             due: None,
             pending: None,
             own: None,
@@ -62,6 +77,7 @@ impl Checkpoints {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.instances >= settings.checkpoint_interval || self.bytes >= settings.checkpoint_bytes {
             (self.instances, self.bytes) = (0, 0);
+            self.number = self.number.saturating_add(1);
             self.due = Some(instance);
         }
     }
@@ -77,24 +93,54 @@ impl Checkpoints {
             return false;
         }
         self.due = None;
-        // One that is still being written is not held up: others sign this one, and the next comes.
-        if self.pending.is_some() || !is_wanted {
+        let is_turn = self.number.trailing_zeros() >= self.level;
+        if self.pending.is_some() {
+            // One that is still being written is not held up.
+            self.spanned = self.spanned.saturating_add(1);
+            self.level = self.level.saturating_add(u32::from(is_turn)).min(LEVEL_MAX);
             return false;
         }
+        if !is_turn || !is_wanted {
+            return false;
+        }
+        self.spanned = 0;
         self.pending = Some((instance, chain));
         true
+    }
+
+    /// How many checkpoints have been due.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The snapshot of `instance` is on disk; returns the chain to be signed with it.
     pub(crate) fn on_written(&mut self, instance: InstanceId, root: Digest) -> Option<Digest> {
         let (_, chain) = self.pending.take_if(|(pending, _)| *pending == instance)?;
+        let half = 1_u64.checked_shl(self.level.saturating_sub(1)).unwrap_or(u64::MAX);
+        if self.spanned < half {
+            self.level = self.level.saturating_sub(1);
+        }
         self.own = Some((instance, (chain, root)));
         Some(chain)
     }
 
     /// A snapshot that was found on disk at the start.
-    pub(crate) fn restore(&mut self, instance: InstanceId, chain: Digest, root: Digest) {
-        self.own = Some((instance, (chain, root)));
+    pub(crate) fn restore(&mut self, head: &SnapshotHead, root: Digest) {
+        self.own = Some((head.instance, (head.chain, root)));
+        self.number = head.checkpoint;
+    }
+
+    /// This replica has taken over the state of a stable checkpoint, with its snapshot.
+    pub(crate) fn adopt(&mut self, certificate: &CheckpointCertificate, number: u64) {
+        self.own = Some((certificate.instance, (certificate.chain, certificate.root)));
+        (self.instances, self.bytes, self.number) = (0, 0, number);
+        (self.due, self.pending) = (None, None);
+        self.install(certificate.clone());
+    }
+
+    /// This replica's own snapshot is not that of its checkpoint: it has none.
+    pub(crate) fn disown(&mut self) {
+        (self.own, self.due, self.pending, self.signed) = (None, None, None, None);
     }
 
     /// This replica's newest snapshot.
@@ -213,6 +259,33 @@ mod tests {
         let (chain, root) = (Digest([1; 32]), Digest([root; 32]));
         let signature = Signature([0; 64]);
         CheckpointSignature { view: ViewId(0), instance: InstanceId(instance), chain, root, signature }
+    }
+
+    /// Replicas whose disks take longer than one checkpoint is away come to take the same ones.
+    #[test]
+    fn slow_disks_take_checkpoints_that_the_others_take_too() {
+        let settings = Settings { checkpoint_interval: 1, ..Settings::default() };
+        let spans = [0, 1, 2, 3, 5];
+        let mut all: Vec<_> = spans.iter().map(|_| Checkpoints::new(ViewId(0))).collect();
+        let mut taken = vec![Vec::new(); spans.len()];
+        for number in 1..200_u64 {
+            let instance = InstanceId(number);
+            for ((checkpoints, span), taken) in all.iter_mut().zip(spans).zip(&mut taken) {
+                if let Some((pending, _)) = checkpoints.pending
+                    && pending.0 + span < number
+                {
+                    checkpoints.on_written(pending, Digest([0; 32]));
+                }
+                checkpoints.on_delivered(instance, std::iter::empty(), &settings);
+                if checkpoints.on_executed(instance, Digest([0; 32]), true) {
+                    taken.push(number);
+                }
+            }
+        }
+        assert_eq!(taken[0].len(), 199, "a quick disk takes all");
+        let is_common = |number: &&u64| taken.iter().all(|taken| taken.contains(number));
+        let common = taken[4].iter().filter(|number| **number > 50).filter(is_common).count();
+        assert!(common >= 10, "{taken:?}");
     }
 
     #[test]

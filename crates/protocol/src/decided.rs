@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::digest;
 use crate::ids::{ClusterId, Digest, InstanceId};
-use crate::limits::Settings;
+use crate::limits::{DIGESTS_MAX, Settings};
 use crate::message::{Batch, Request};
 use crate::time::Timestamp;
 
@@ -27,6 +27,8 @@ pub(crate) struct DecidedBatch {
 pub(crate) struct DecidedLog {
     batches: VecDeque<DecidedBatch>,
     bytes: usize,
+    /// The digests of the last batches up to the prefix, of those too that are only in the log on disk [ST-3].
+    digests: VecDeque<Digest>,
     prefix: InstanceId,
     chain: Digest,
     /// Ordered time of the last instance.
@@ -38,6 +40,7 @@ impl DecidedLog {
         Self {
             batches: VecDeque::new(),
             bytes: 0,
+            digests: VecDeque::new(),
             prefix: InstanceId(0),
             chain: digest::chain_genesis(cluster),
             timestamp: Timestamp(0),
@@ -46,7 +49,8 @@ impl DecidedLog {
 
     /// A log that goes on after a snapshot.
     pub(crate) fn after(instance: InstanceId, chain: Digest, timestamp: Timestamp) -> Self {
-        Self { batches: VecDeque::new(), bytes: 0, prefix: instance, chain, timestamp }
+        let (batches, digests) = (VecDeque::new(), VecDeque::new());
+        Self { batches, bytes: 0, digests, prefix: instance, chain, timestamp }
     }
 
     /// Keeps a batch at or below the prefix for stragglers, while the log is read: `instance` is the next one of
@@ -58,6 +62,7 @@ impl DecidedLog {
             self.forget();
         }
         self.bytes = self.bytes.saturating_add(weight(&decided.requests));
+        self.note_digest(decided.digest);
         self.batches.push_back(decided);
         self.cut(settings);
     }
@@ -71,6 +76,7 @@ impl DecidedLog {
 
     fn forget(&mut self) {
         self.batches.clear();
+        self.digests.clear();
         self.bytes = 0;
     }
 
@@ -87,6 +93,7 @@ impl DecidedLog {
         self.chain = digest::chain_next(&self.chain, &digest);
         self.timestamp = batch.timestamp.max(Timestamp(self.timestamp.0.saturating_add(1)));
         self.bytes = self.bytes.saturating_add(weight(&requests));
+        self.note_digest(digest);
         self.batches.push_back(DecidedBatch { batch, digest, requests, chain: self.chain });
         self.cut(settings);
         (self.chain, self.timestamp)
@@ -129,6 +136,24 @@ impl DecidedLog {
             return Some(self.chain);
         }
         self.get(instance).map(|decided| decided.chain)
+    }
+
+    /// The digests of the batches from `first` to `last`, if all of them are known here.
+    pub(crate) fn digests(&self, first: InstanceId, last: InstanceId) -> Option<Vec<Digest>> {
+        let oldest = self.prefix.0.saturating_sub(self.digests.len() as u64).saturating_add(1);
+        let skipped = usize::try_from(first.0.checked_sub(oldest)?).ok()?;
+        if last > self.prefix || last < first {
+            return None;
+        }
+        let count = usize::try_from(last.0.saturating_sub(first.0)).ok()?.saturating_add(1);
+        Some(self.digests.iter().skip(skipped).take(count).copied().collect())
+    }
+
+    fn note_digest(&mut self, digest: Digest) {
+        if self.digests.len() >= DIGESTS_MAX {
+            self.digests.pop_front();
+        }
+        self.digests.push_back(digest);
     }
 
     fn cut(&mut self, settings: &Settings) {

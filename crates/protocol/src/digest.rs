@@ -131,6 +131,7 @@ pub fn signing_bytes(cluster: &ClusterId, statement: &Statement) -> Vec<u8> {
         Statement::Checkpoint { view, instance, chain, root } => {
             out.extend_from_slice(b"regency 1 sign checkpoint.......");
             out.extend_from_slice(&cluster.0);
+            let instance = if is_active(Mutant::RootUnbound) { InstanceId(0) } else { *instance };
             out.extend_from_slice(&view.0.to_le_bytes());
             out.extend_from_slice(&instance.0.to_le_bytes());
             out.extend_from_slice(&chain.0);

@@ -19,6 +19,8 @@ pub(crate) enum Held {
     Accept(InstanceId, Regency, Digest),
     /// A signature over the chain at an instance.
     Chain(InstanceId, Digest, Signature),
+    /// What the votes of an earlier life cannot have been for [RECOVER-2].
+    Bounds,
 }
 
 /// The own log, as the core sees it.
@@ -36,6 +38,8 @@ pub(crate) struct Journal {
     batches: BTreeSet<(InstanceId, Digest)>,
     /// The first record about each instance, of those that are not cut off.
     first: BTreeMap<InstanceId, LogPosition>,
+    /// From the first of these on, up to the second, every decided batch is on record.
+    decided: (InstanceId, InstanceId),
 }
 
 impl Journal {
@@ -49,6 +53,7 @@ impl Journal {
             held: VecDeque::new(),
             batches: BTreeSet::new(),
             first: BTreeMap::new(),
+            decided: (InstanceId(1), InstanceId(0)),
         }
     }
 
@@ -133,11 +138,36 @@ impl Journal {
     /// An instance is decided: its other batches are of no use any more.
     pub(crate) fn note_decided(&mut self, instance: InstanceId) {
         self.batches = self.batches.split_off(&(instance.next(), Digest([0; 32])));
+        self.extend_decided(instance);
+    }
+
+    /// The decision of `instance` is on record, with its batch.
+    pub(crate) fn extend_decided(&mut self, instance: InstanceId) {
+        let (first, last) = self.decided;
+        let is_next = instance == last.next();
+        self.decided = (if is_next { first } else { instance }, instance);
+    }
+
+    /// A snapshot of others covers everything up to `instance`: its batches are not on record here.
+    pub(crate) fn skip_to(&mut self, instance: InstanceId) {
+        self.batches = self.batches.split_off(&(instance.next(), Digest([0; 32])));
+        self.decided = (instance.next(), instance);
+    }
+
+    /// The lowest instance from which on all decided batches are on record; above the prefix if none is.
+    pub(crate) fn logged_from(&self) -> InstanceId {
+        if self.is_kept() { self.decided.0 } else { InstanceId(u64::MAX) }
+    }
+
+    /// The first record about an instance.
+    pub(crate) fn position_of(&self, instance: InstanceId) -> Option<LogPosition> {
+        self.first.get(&instance).copied()
     }
 
     /// The first record that anything from `instance` on needs, if records below it can be cut off; they are
     /// forgotten.
     pub(crate) fn cut(&mut self, instance: InstanceId) -> Option<LogPosition> {
+        self.decided.0 = self.decided.0.max(instance);
         let kept = self.first.split_off(&instance);
         let has_older = !self.first.is_empty();
         self.first = kept;

@@ -12,8 +12,8 @@ use crate::ids::{ClientId, Digest, InstanceId, Regency, ReplicaId, Sequence, Ses
 pub use crate::leader_change::stop_data::{Claim, Lock, SignedStopData, StopData};
 pub use crate::leader_change::sync::Sync;
 use crate::mutants::{Mutant, is_active};
-pub use crate::state_transfer::wanted::{Supply, Wanted};
 pub use crate::request::{Body, BundleProof, REQUEST_HEADER_BYTES, Request, RequestKind, RequestPlace};
+pub use crate::state_transfer::wanted::{Supply, Wanted};
 use crate::time::Timestamp;
 use crate::view::View;
 

@@ -122,6 +122,18 @@ mutants! {
     EmptyIsFirstStart => "empty-is-first-start",
     /// The results of executed requests are left out of snapshots.
     ResultsNotInSnapshot => "results-not-in-snapshot",
+    /// A donor's digests and batches are taken although no certificate covers them.
+    SuffixUnverified => "suffix-unverified",
+    /// A table of contents is taken although the certified root does not cover it.
+    ManifestUnchecked => "manifest-unchecked",
+    /// A checkpoint's signatures do not cover its instance.
+    RootUnbound => "root-unbound",
+    /// The first chunk, in which the results of executed requests lie, is not checked.
+    ReplyCacheUnverified => "reply-cache-unverified",
+    /// A snapshot is taken only if two donors offer the same one.
+    EqualPositionsNeeded => "equal-positions-needed",
+    /// A transfer begins from nothing, whatever is here.
+    TransferFromZero => "transfer-from-zero",
 }
 
 #[cfg(feature = "mutants")]

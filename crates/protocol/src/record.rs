@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+pub use crate::amnesia::Bounds;
 use crate::ids::{Digest, InstanceId, Regency, ViewId};
 use crate::message::{Batch, ChainCertificate, CheckpointCertificate, Request, Vote};
 
@@ -46,6 +47,8 @@ pub enum Record {
     Certificate(ChainCertificate),
     /// The highest stable checkpoint.
     Checkpoint(CheckpointCertificate),
+    /// What votes of an earlier life, which are not on record, cannot have been for [RECOVER-2].
+    Bounds(Bounds),
 }
 
 impl Record {
@@ -56,7 +59,11 @@ impl Record {
             Self::Batch(recorded) => Some(recorded.batch.instance),
             Self::Write(vote) | Self::Lock(vote) | Self::Confirm(vote) => Some(vote.instance),
             Self::Decided { instance, .. } => Some(*instance),
-            Self::Stop { .. } | Self::Regency { .. } | Self::Certificate(_) | Self::Checkpoint(_) => None,
+            Self::Stop { .. }
+            | Self::Regency { .. }
+            | Self::Certificate(_)
+            | Self::Checkpoint(_)
+            | Self::Bounds(_) => None,
         }
     }
 }

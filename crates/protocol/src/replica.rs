@@ -14,6 +14,7 @@ mod proposals;
 mod recovery;
 mod requests;
 mod suspicion;
+mod transfer;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::ordering::window::Window;
 use crate::record::Durability;
 use crate::requests::Requests;
 use crate::sessions::Sessions;
+use crate::state_transfer::requester::Requester;
 use crate::time::Timestamp;
 use crate::view::View;
 pub use crate::voting_record::Start;
@@ -80,8 +82,25 @@ pub enum ReplicaState {
     LeaderChange,
     /// It lost its votes: it follows, does not vote, and counts in `f`.
     StateLost,
+    /// It fetches what peers do not keep in memory any more, or a state that is not damaged [ST-1].
+    Transfer,
     /// Peers do not keep any more what it misses.
     Behind,
+}
+
+/// Where a transfer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferStatus {
+    /// What it does.
+    pub phase: &'static str,
+    /// The instance that it leads to.
+    pub target: InstanceId,
+    /// Bytes of the snapshot that are here, or instances of the log.
+    pub done: u64,
+    /// All of them.
+    pub total: u64,
+    /// Replicas that give.
+    pub donors: usize,
 }
 
 /// A replica's figures.
@@ -89,6 +108,8 @@ pub enum ReplicaState {
 pub struct ReplicaStatus {
     /// How it takes part.
     pub state: ReplicaState,
+    /// The transfer that is under way.
+    pub transfer: Option<TransferStatus>,
     /// Its view.
     pub view: ViewId,
     /// Its regency.
@@ -167,6 +188,7 @@ pub struct Replica {
     amnesiacs: BTreeSet<ReplicaId>,
     fill: Fill,
     checkpoints: Checkpoints,
+    transfer: Requester,
     requests: Requests,
     sessions: Sessions,
     window: Window,
@@ -206,6 +228,7 @@ impl Replica {
             amnesiacs: BTreeSet::new(),
             fill: Fill::default(),
             checkpoints: Checkpoints::new(view.id()),
+            transfer: Requester::default(),
             requests: Requests::default(),
             sessions: Sessions::default(),
             window: Window::default(),
@@ -245,7 +268,9 @@ impl Replica {
             },
             Event::Durable(position) => self.on_durable(now, position, actions),
             Event::Snapshotted { instance, root } => self.on_snapshotted(instance, root, actions),
-            Event::TransferBegun { .. } | Event::ChunkKept { .. } | Event::Restored(_) => {}
+            Event::TransferBegun { instance, held } => self.on_transfer_begun(instance, &held),
+            Event::ChunkKept { instance, index } => self.on_chunk_kept(instance, index),
+            Event::Restored(head) => self.on_restored(now, *head, actions),
             Event::InputDrained => {
                 self.announce_outgoing(actions);
                 self.begin_regency(actions);
@@ -255,6 +280,9 @@ impl Replica {
         }
         if self.asking.is_some() || self.record.is_recovering(self.chain.certified()) {
             self.ask_about_votes(now, actions);
+        }
+        if self.minds_transfer() {
+            self.drive_transfer(now, actions);
         }
         self.arm(now);
     }
@@ -279,6 +307,7 @@ impl Replica {
             self.leader_lost_deadline(),
             self.asking_due(),
             self.fill_deadline(),
+            self.transfer_deadline(),
         ];
         dues.into_iter().flatten().min()
     }
@@ -288,6 +317,7 @@ impl Replica {
     pub fn status(&self) -> ReplicaStatus {
         ReplicaStatus {
             state: self.state(),
+            transfer: self.transfer_status(),
             view: self.view.id(),
             regency: self.change.regency,
             leader: self.leader(),
@@ -356,7 +386,8 @@ impl Replica {
             Message::Echo(sent) => self.on_echo(now, from, sent),
             Message::Announce(requests) => self.on_announce(now, from, requests, actions),
             Message::Lack(requests) => self.on_lack(now, from, requests, actions),
-            Message::Fetch(_) | Message::Supply(_) => {}
+            Message::Fetch(wanted) => self.on_fetch(from, wanted, actions),
+            Message::Supply(supply) => self.on_supply(now, from, supply, actions),
         }
     }
 
@@ -368,17 +399,11 @@ impl Replica {
         if self.record.is_recovering(self.chain.certified()) {
             return ReplicaState::StateLost;
         }
-        let missing = self.log.prefix().next();
-        let (mut ahead, mut of_help) = (0_usize, 0_usize);
-        // What a peer said before it went away helps nobody.
-        for (_, status) in self.links.ahead(self.log.prefix()).filter(|(id, _)| self.links.is_connected(*id))
-        {
-            ahead = ahead.saturating_add(1);
-            if status.retained_from <= missing {
-                of_help = of_help.saturating_add(1);
-            }
+        if self.transfer.is_active() || self.transfer.diverged.is_some() {
+            return ReplicaState::Transfer;
         }
-        if ahead >= self.view.certifying() && of_help == 0 {
+        let (of_help, left) = self.helpers();
+        if left >= self.view.certifying() && of_help == 0 {
             ReplicaState::Behind
         } else if self.change.is_live() {
             ReplicaState::Normal
@@ -425,6 +450,7 @@ impl Replica {
             || self.checkpoints.is_open()
             || self.asking.is_some()
             || self.fill.is_open(self.log.prefix())
+            || self.transfer.is_active()
             || self.links.has_answered()
             || self.links.ahead(self.log.prefix()).next().is_some()
     }

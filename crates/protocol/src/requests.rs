@@ -396,6 +396,11 @@ impl Requests {
         }
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Arc<Request>> {
+        self.pending.values().map(|pending| Arc::clone(&pending.request)).collect()
+    }
+
     /// Removes the requests of a session that has ended.
     pub(crate) fn remove_session(&mut self, client: ClientId, session: SessionId) {
         let end = RequestPlace { client, session, sequence: Sequence(u64::MAX) };

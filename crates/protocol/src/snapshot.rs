@@ -21,6 +21,8 @@ pub struct SnapshotHead {
     pub chain: Digest,
     /// Ordered time at the instance.
     pub timestamp: Timestamp,
+    /// Which checkpoint it is, counted from 1.
+    pub checkpoint: u64,
     /// The session table after the instance.
     pub(crate) sessions: Sessions,
 }

@@ -123,6 +123,19 @@ impl VotingRecord {
         }
     }
 
+    /// What is on record of an earlier life whose votes are not.
+    pub(crate) fn restore_bounds(&mut self, bounds: Bounds) {
+        self.memory = Memory::Bounded(bounds);
+    }
+
+    /// What the lost votes cannot have been for, if any were lost.
+    pub(crate) fn bounds(&self) -> Option<Bounds> {
+        match self.memory {
+            Memory::Whole | Memory::Lost => None,
+            Memory::Bounded(bounds) => Some(bounds),
+        }
+    }
+
     /// Whether this replica counts as faulty, because it may have voted for what is not certified yet.
     pub(crate) fn is_recovering(&self, base: InstanceId) -> bool {
         match self.memory {

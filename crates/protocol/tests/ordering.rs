@@ -223,6 +223,9 @@ impl Cluster {
                 }
                 Action::Cut(below) => self.logs.entry(from).or_default().retain(|(at, _)| *at >= below),
                 Action::Diverged(instance) => panic!("{from}: state differs at {instance}"),
+                Action::Donate { .. } | Action::Transfer(_) | Action::Remembered => {
+                    panic!("{from}: nobody is behind here")
+                }
                 Action::Report(misbehaviour) => panic!("{from}: {misbehaviour:?}"),
             }
         }

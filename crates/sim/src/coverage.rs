@@ -300,6 +300,24 @@ points! {
     CheckpointStable => "checkpoint stable",
     /// A log was cut.
     LogCut => "log cut",
+    /// A donor read batches from its log.
+    LogDonated => "log read for another replica",
+    /// A donor had a snapshot to offer.
+    SnapshotOffered => "snapshot offered",
+    /// A donor sent a chunk.
+    ChunkDonated => "chunk read for another replica",
+    /// A donor did not have what it was asked for.
+    DonorLacks => "donor without what was asked for",
+    /// A transfer found chunks on its own disk.
+    ChunksAdopted => "chunks found on the own disk",
+    /// A replica took a snapshot of others over.
+    SnapshotInstalled => "snapshot of others installed",
+    /// A replica that lost its votes learned what they cannot have been for.
+    VotesBounded => "lost votes bounded",
+    /// A replica died while it fetched a state.
+    DiedInTransfer => "died in a transfer",
+    /// A disk was exchanged for an empty one.
+    Wiped => "disk wiped",
 }
 
 impl Point {

@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 mod directed;
 mod disk;
 mod faults;
+mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +29,9 @@ use faults::Faults;
 
 const MILLI: Moment = 1_000;
 const SECOND: Moment = 1_000_000;
+
+/// Of 100 seeds that choose for themselves, so many are about state transfer.
+const TRANSFER_SHARE: u64 = 3;
 
 /// Honest clients, at most; the next key is the dishonest one's.
 pub(crate) const CLIENTS_MAX: usize = 4;
@@ -116,6 +120,8 @@ pub(crate) enum Fault {
     CopyDisk(ReplicaId),
     /// A replica ends, and its disk is exchanged for the copy.
     RollBack(ReplicaId),
+    /// A replica ends, and its disk is exchanged for an empty one.
+    Wipe(ReplicaId),
 }
 
 impl Fault {
@@ -127,7 +133,8 @@ impl Fault {
             | Self::PowerCut(replica)
             | Self::DiskFails(replica)
             | Self::Rot(replica)
-            | Self::RollBack(replica) => Some(*replica),
+            | Self::RollBack(replica)
+            | Self::Wipe(replica) => Some(*replica),
             Self::Cut(..)
             | Self::Join(..)
             | Self::Reset(..)
@@ -196,11 +203,17 @@ impl Plan {
     pub(crate) fn new(seed: u64, scenario: Option<Scenario>) -> (Scenario, Self) {
         let mut stream = Stream::new(seed, "plan");
         let chosen = stream.pick(Scenario::SHORT);
+        // From a stream of its own: the other seeds keep what they had planned before there was state transfer.
+        let is_of_transfer = Stream::new(seed, "is transfer").percent(TRANSFER_SHARE);
+        let chosen = if is_of_transfer { Scenario::Transfer } else { chosen };
         let scenario = scenario.unwrap_or(chosen);
         (scenario, Self::of(seed, scenario, &mut stream))
     }
 
     fn of(seed: u64, scenario: Scenario, stream: &mut Stream) -> Self {
+        if scenario == Scenario::Transfer {
+            return transfer::plan(seed, stream);
+        }
         if let Some(plan) = directed::plan(seed, scenario, stream) {
             return plan;
         }
@@ -336,7 +349,8 @@ impl Allowed {
             | Scenario::StopStorm
             | Scenario::Censor
             | Scenario::HalfHeard
-            | Scenario::Overwritten => Self::default(),
+            | Scenario::Overwritten
+            | Scenario::Transfer => Self::default(),
             Scenario::Lossy => Self { lossy: true, ..base },
             Scenario::Partitions => Self { partitions: true, ..base },
             Scenario::Pauses => Self { pauses: true, ..base },
@@ -454,6 +468,7 @@ fn conspiracy(
         | Scenario::Overwritten
         | Scenario::DurableCrash
         | Scenario::WholeCluster
-        | Scenario::DiskFaults => (Strategy::None, BTreeSet::new()),
+        | Scenario::DiskFaults
+        | Scenario::Transfer => (Strategy::None, BTreeSet::new()),
     }
 }

@@ -88,6 +88,8 @@ impl Rounds {
                 return is_lost.then(|| number(KINDS, Regency(0), from, to));
             }
             Message::Recover(_)
+            | Message::Fetch(_)
+            | Message::Supply(_)
             | Message::RecoverAnswer(_)
             | Message::FetchBatch(_)
             | Message::BatchAnswer(_)

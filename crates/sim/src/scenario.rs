@@ -61,6 +61,8 @@ pub enum Scenario {
     WholeCluster,
     /// Disks are slow, fail, fill up, rot, or are exchanged for an older copy.
     DiskFaults,
+    /// Replicas are away for longer than others keep in memory what they miss, or lose their disks; liars give.
+    Transfer,
 }
 
 impl Scenario {
@@ -95,6 +97,7 @@ impl Scenario {
         Self::DurableCrash,
         Self::WholeCluster,
         Self::DiskFaults,
+        Self::Transfer,
     ];
 
     /// Those that seeds choose from: all that stand before the long one.
@@ -136,6 +139,7 @@ impl Scenario {
             Self::DurableCrash => "durable-crash",
             Self::WholeCluster => "whole-cluster",
             Self::DiskFaults => "disk-faults",
+            Self::Transfer => "transfer",
         }
     }
 

@@ -4,17 +4,20 @@
 //! left: all that was durable, and any prefix of what was on its way.
 
 mod files;
+mod image;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use regency_protocol::codec::Wire;
+use regency_protocol::digest::{Domain, digest};
 use regency_protocol::ids::{ClusterId, Digest, InstanceId, LogPosition, ReplicaId};
-use regency_protocol::record::Record;
-use regency_protocol::snapshot::SnapshotHead;
+use regency_protocol::manifest::Manifest;
+use regency_protocol::record::{Record, RecordedBatch};
 
 use crate::random::Stream;
 use files::Files;
+pub(crate) use image::{Image, Incoming};
 
 /// How a commit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,30 +40,6 @@ pub(crate) struct Remains {
     pub(crate) is_torn: bool,
     /// Whether something is missing that was durable, and nobody can tell.
     pub(crate) has_lost: bool,
-}
-
-/// A snapshot.
-#[derive(Clone)]
-pub(crate) struct Image {
-    /// The instance after which it was taken.
-    pub(crate) instance: InstanceId,
-    /// The core's part.
-    pub(crate) head: Bytes,
-    /// The service's part.
-    pub(crate) service: Bytes,
-    /// The root over both.
-    pub(crate) root: Digest,
-}
-
-impl Image {
-    /// The image of a state.
-    pub(crate) fn new(head: &SnapshotHead, service: Bytes) -> Self {
-        let instance = head.instance;
-        let head = Bytes::from(head.encode());
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&(head.len() as u64).to_le_bytes()).update(&head).update(&service);
-        Self { instance, root: Digest(*hasher.finalize().as_bytes()), head, service }
-    }
 }
 
 /// Where the records lie.
@@ -90,11 +69,16 @@ pub(crate) struct Store {
     group_before: LogPosition,
     /// Records below the first may go when the second is durable.
     cut: Option<(LogPosition, LogPosition)>,
-    snapshot: Option<Image>,
+    /// All that are on disk.
+    snapshots: BTreeMap<InstanceId, Image>,
     writing: Option<Image>,
+    /// A snapshot that comes from others.
+    incoming: Option<Incoming>,
+    /// What is on disk of batches and decisions, for others to read.
+    readable: BTreeMap<LogPosition, Record>,
     /// The records of decisions that are kept.
     decided: BTreeMap<InstanceId, LogPosition>,
-    copy: Option<(Copy, Option<Image>)>,
+    copy: Option<(Copy, BTreeMap<InstanceId, Image>)>,
     /// Whether the next commit fails, or finds no room.
     fails: bool,
     is_full: bool,
@@ -125,8 +109,10 @@ impl Store {
             last: LogPosition(0),
             group_before: LogPosition(0),
             cut: None,
-            snapshot: None,
+            snapshots: BTreeMap::new(),
             writing: None,
+            incoming: None,
+            readable: BTreeMap::new(),
             decided: BTreeMap::new(),
             copy: None,
             fails: false,
@@ -154,7 +140,7 @@ impl Store {
 
     /// The newest snapshot on disk.
     pub(crate) fn snapshot(&self) -> Option<&Image> {
-        self.snapshot.as_ref()
+        self.snapshots.last_key_value().map(|(_, image)| image)
     }
 
     /// Whether a snapshot is being written.
@@ -203,6 +189,7 @@ impl Store {
     pub(crate) fn end_commit(&mut self) -> Commit {
         let Some((last, _)) = self.flying.back() else { return Commit::Durable(self.durable) };
         let last = *last;
+        let written: Vec<_> = self.flying.iter().filter(|(_, record)| is_of_use(record)).cloned().collect();
         match &mut self.medium {
             Medium::List(_) if self.fails => return Commit::Failed,
             Medium::List(_) if self.is_full => return Commit::Full,
@@ -212,6 +199,7 @@ impl Store {
                 other => return other,
             },
         }
+        self.readable.extend(written);
         self.group_before = self.durable;
         self.durable = last;
         if let Some((below, after)) = self.cut
@@ -226,6 +214,7 @@ impl Store {
                 Medium::Files(files) => files.cut(below),
             }
             self.decided.retain(|_, position| *position >= below);
+            self.readable = self.readable.split_off(&below);
         }
         Commit::Durable(last)
     }
@@ -241,10 +230,80 @@ impl Store {
     }
 
     /// The snapshot that was to be written is on disk in full.
-    pub(crate) fn end_snapshot(&mut self) {
+    pub(crate) fn end_snapshot(&mut self, stable: InstanceId) {
         if let Some(image) = self.writing.take() {
-            self.snapshot = Some(image);
+            self.keep(image, stable);
         }
+    }
+
+    /// A snapshot is on disk in full: the newest two are kept, and all from the stable one on.
+    pub(crate) fn keep(&mut self, image: Image, stable: InstanceId) {
+        self.snapshots.insert(image.instance, image);
+        while self.snapshots.len() > 2
+            && self.snapshots.first_key_value().is_some_and(|(oldest, _)| *oldest < stable)
+        {
+            self.snapshots.pop_first();
+        }
+    }
+
+    /// The snapshot of an instance, if its root is this one.
+    pub(crate) fn image(&self, instance: InstanceId, root: &Digest) -> Option<&Image> {
+        self.snapshots.get(&instance).filter(|image| image.root == *root)
+    }
+
+    /// The snapshot of `instance` is not what it should be.
+    pub(crate) fn discard(&mut self, instance: InstanceId) {
+        self.snapshots.remove(&instance);
+    }
+
+    /// Makes room for a snapshot that comes from others; says which chunks are here.
+    pub(crate) fn begin_transfer(&mut self, manifest: &Manifest) -> Vec<bool> {
+        let old = self.incoming.take();
+        let images = self.snapshots.values();
+        let mut known: BTreeMap<Digest, Bytes> =
+            images.flat_map(|image| image.chunks().map(|chunk| (chunk_hash(&chunk), chunk))).collect();
+        known.extend(old.iter().flat_map(Incoming::chunks).map(|chunk| (chunk_hash(&chunk), chunk)));
+        let incoming = Incoming::new(manifest, &known);
+        let held = incoming.held();
+        self.incoming = Some(incoming);
+        held
+    }
+
+    /// The snapshot that comes from others.
+    pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
+        self.incoming.as_mut()
+    }
+
+    /// It is complete.
+    pub(crate) fn take_incoming(&mut self) -> Option<Incoming> {
+        self.incoming.take()
+    }
+
+    /// The decided batches from `from` to `last`, as far as they stand in the log from `position` on without a gap.
+    pub(crate) fn batches(
+        &self,
+        from: InstanceId,
+        last: InstanceId,
+        position: LogPosition,
+    ) -> Vec<RecordedBatch> {
+        let mut seen = BTreeMap::new();
+        let mut found = Vec::new();
+        let mut next = from;
+        for record in self.readable.range(position..).map(|(_, record)| record) {
+            match record {
+                Record::Batch(recorded) => {
+                    let digest = recorded.batch.digest();
+                    seen.insert((recorded.batch.instance, digest), recorded.clone());
+                }
+                Record::Decided { instance, digest, .. } if *instance == next && next <= last => {
+                    let Some(recorded) = seen.remove(&(*instance, *digest)) else { break };
+                    found.push(recorded);
+                    next = next.next();
+                }
+                _ => {}
+            }
+        }
+        found
     }
 
     /// The replica ends: of what was on its way to the disk some prefix is left.
@@ -296,13 +355,17 @@ impl Store {
         self.durable = last;
         self.group_before = self.group_before.min(last);
         self.decided.clear();
-        Ok(Some(Remains { snapshot: self.snapshot.clone(), records, is_torn, has_lost }))
+        self.readable.clear();
+        Ok(Some(Remains { snapshot: self.snapshot().cloned(), records, is_torn, has_lost }))
     }
 
     /// Notes which records tell of decisions, as they are read again.
     pub(crate) fn note_read(&mut self, position: LogPosition, record: &Record) {
         if let Record::Decided { instance, .. } = record {
             self.decided.insert(*instance, position);
+        }
+        if is_of_use(record) {
+            self.readable.insert(position, record.clone());
         }
     }
 
@@ -350,20 +413,29 @@ impl Store {
             Medium::List(records) => Copy::List(records.clone()),
             Medium::Files(files) => Copy::Files(files.copy()),
         };
-        self.copy = Some((copy, self.snapshot.clone()));
+        self.copy = Some((copy, self.snapshots.clone()));
     }
 
     /// Puts the copy back; false if there is none.
     pub(crate) fn put_back(&mut self) -> bool {
-        let Some((copy, snapshot)) = &self.copy else { return false };
+        let Some((copy, snapshots)) = &self.copy else { return false };
         match (copy, &mut self.medium) {
             (Copy::List(copied), Medium::List(records)) => records.clone_from(copied),
             (Copy::Files(copied), Medium::Files(files)) => files.put_back(copied),
             (Copy::List(_) | Copy::Files(_), _) => return false,
         }
-        self.snapshot.clone_from(snapshot);
+        self.snapshots.clone_from(snapshots);
         self.decided.clear();
         self.is_exchanged = true;
         true
     }
+}
+
+/// Whether others may want to read it.
+fn is_of_use(record: &Record) -> bool {
+    matches!(record, Record::Batch(_) | Record::Decided { .. })
+}
+
+fn chunk_hash(chunk: &Bytes) -> Digest {
+    digest(Domain::Chunk, chunk)
 }

@@ -10,6 +10,7 @@ mod drain;
 mod faults;
 mod notices;
 mod telling;
+mod transfer;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -408,8 +409,9 @@ impl<'a> World<'a> {
     /// The replica's own machine says something.
     fn own_event(&mut self, replica: ReplicaId, event: Event) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
+        let stable = node.status().stable_checkpoint;
         if let (Event::Snapshotted { instance, .. }, Some(store)) = (&event, node.store.as_mut()) {
-            store.end_snapshot();
+            store.end_snapshot(stable);
             self.takers.entry(*instance).or_default().insert(replica);
         }
         match node.admit(Inbound::Event(event)) {
@@ -541,6 +543,12 @@ impl<'a> World<'a> {
                     } else {
                         self.agenda.add(self.now + after, Happening::Deed(flight));
                     }
+                }
+                Deed::Donate { from, to, donation } => {
+                    let supply = self.truth(donation);
+                    let mut more = Vec::new();
+                    self.adversary.donate(from, to, supply, &self.keyring, &mut more);
+                    self.carry_out(more)?;
                 }
                 Deed::Wake(at) => self.agenda.add(at.max(self.now + 1), Happening::Adversary),
                 Deed::Reached(point) => {

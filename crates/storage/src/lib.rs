@@ -1,7 +1,7 @@
 //! What a replica keeps on disk, so that it never votes twice and loses nothing that was acknowledged.
 //!
-//! An append-only [log] of opaque records, a store of [snapshots], and the marks of the [directory] that say whose it
-//! is and whether votes may have been lost. All of it stands on the small [`Disk`] trait: real files or a simulated
+//! An append-only [log] of opaque records, a store of [snapshots], a [scrub] of both, and the marks of the [directory]
+//! that say whose it is and whether votes may have been lost. All of it stands on the small [`Disk`] trait: real files or a simulated
 //! disk with faults. The caller's thread does the work; there is no async, no clock, no randomness.
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -24,6 +24,7 @@ mod error;
 mod faulty_disk;
 pub mod log;
 mod real_disk;
+pub mod scrub;
 pub mod snapshots;
 
 pub use disk::{Disk, DiskFile};

@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind};
 use regency_protocol::ids::InstanceId;
 use regency_protocol::mutants::{Mutant, is_active};
 
-pub use reader::SnapshotReader;
+pub use reader::{SnapshotPart, SnapshotReader};
 pub use transfer::TransferDraft;
 pub use writer::{FinishedSnapshot, SnapshotWriter};
 
@@ -27,6 +27,7 @@ use crate::error::{DiskOperation, OnFile, StorageError};
 use crate::manifest::{Chunk, Manifest};
 use draft_name::DraftName;
 use manifest_file::ManifestFile;
+pub(crate) use reader::SnapshotFile;
 
 /// Snapshots that are kept at least, if there are as many.
 pub const SNAPSHOTS_KEPT: usize = 2;
@@ -214,6 +215,12 @@ impl SnapshotStore {
         self.manifests.retain(|instance, _| !gone.contains(instance));
         Ok(())
     }
+}
+
+/// The instances of which there is a manifest, in no particular order.
+pub(crate) fn instances(disk: &dyn Disk) -> Result<Vec<InstanceId>, StorageError> {
+    let names = disk.list().on(DiskOperation::List, ".")?;
+    Ok(names.iter().filter_map(|name| instance_of(name, MANIFEST)).collect())
 }
 
 fn data_name(instance: InstanceId) -> String {

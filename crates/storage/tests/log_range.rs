@@ -140,6 +140,8 @@ enum Meanwhile {
     Append(u8),
     /// Leaves so many records, or more.
     Cut(u8),
+    /// Begins new segments, and leaves none of the old ones.
+    Renew,
 }
 
 fn meanwhile() -> impl Strategy<Value = Vec<Meanwhile>> {
@@ -147,6 +149,7 @@ fn meanwhile() -> impl Strategy<Value = Vec<Meanwhile>> {
         3 => Just(Meanwhile::Nothing),
         3 => (1u8..40).prop_map(Meanwhile::Append),
         1 => (0u8..200).prop_map(Meanwhile::Cut),
+        1 => Just(Meanwhile::Renew),
     ];
     proptest::collection::vec(step, 1..30)
 }
@@ -161,6 +164,11 @@ fn work(log: &mut Log, step: &Meanwhile) {
         Meanwhile::Cut(left) => {
             let below = log.last().0.saturating_sub(u64::from(*left));
             log.cut(LogPosition(below)).unwrap();
+        }
+        Meanwhile::Renew => {
+            let last = log.last().0;
+            grow(log, last + 40).unwrap();
+            log.cut(LogPosition(last + 30)).unwrap();
         }
     }
 }

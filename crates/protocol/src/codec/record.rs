@@ -13,7 +13,7 @@ use super::request::take_request;
 use super::{DecodeError, Wire, put_header, put_u64};
 use crate::ids::{InstanceId, Regency, ViewId};
 use crate::limits::LONG_MESSAGE_BYTES_MAX;
-use crate::record::{Record, RecordedBatch};
+use crate::record::{Bounds, Record, RecordedBatch};
 
 const STOP: u8 = 1;
 const REGENCY: u8 = 2;
@@ -24,6 +24,7 @@ const CONFIRM: u8 = 6;
 const DECIDED: u8 = 7;
 const CERTIFICATE: u8 = 8;
 const CHECKPOINT: u8 = 9;
+const BOUNDS: u8 = 10;
 
 impl Wire for Record {
     fn encode(&self, out: &mut Vec<u8>) {
@@ -60,6 +61,11 @@ impl Wire for Record {
                 put_header(out, CHECKPOINT);
                 put_checkpoint(out, certificate);
             }
+            Self::Bounds(bounds) => {
+                put_header(out, BOUNDS);
+                put_u64(out, bounds.instance.0);
+                put_u64(out, bounds.regency.0);
+            }
         }
     }
 
@@ -79,6 +85,9 @@ impl Wire for Record {
             },
             CERTIFICATE => Self::Certificate(take_certificate(&mut reader)?),
             CHECKPOINT => Self::Checkpoint(take_checkpoint(&mut reader)?),
+            BOUNDS => {
+                Self::Bounds(Bounds { instance: InstanceId(reader.u64()?), regency: Regency(reader.u64()?) })
+            }
             kind => return Err(DecodeError::UnknownKind(kind)),
         };
         reader.close()?;

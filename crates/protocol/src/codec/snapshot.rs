@@ -19,6 +19,7 @@ pub(crate) fn snapshot_head(head: &SnapshotHead) -> Vec<u8> {
     put_u64(&mut out, head.instance.0);
     out.extend_from_slice(&head.chain.0);
     put_u64(&mut out, head.timestamp.0);
+    put_u64(&mut out, head.checkpoint);
     head.sessions.encode(&mut out);
     out
 }
@@ -35,6 +36,7 @@ pub(crate) fn take_snapshot_head(bytes: Bytes) -> Result<SnapshotHead, DecodeErr
         instance: InstanceId(reader.u64()?),
         chain: reader.digest()?,
         timestamp: Timestamp(reader.u64()?),
+        checkpoint: reader.u64()?,
         sessions: Sessions::take(&mut reader)?,
     };
     reader.close()?;

@@ -12,11 +12,13 @@ use crate::ids::{
     ClientId, Digest, InstanceId, PublicKey, Regency, ReplicaId, Sequence, SessionId, Signature, ViewId,
 };
 use crate::limits::{BUNDLE_REQUESTS_MAX, CLIENT_FRAME_BYTES_MAX, FETCH_MAX};
+use crate::manifest::{Chunk, ManifestHead};
 use crate::message::{
-    Batch, BatchAnswer, Body, Bundle, BundleProof, ChainCertificate, ChainSignature, ClientMessage, Decided,
-    FetchBatch, FetchBodies, Message, Outcome, Propose, Refusal, ReplicaMessage, Reply, Request, Status,
-    Vote,
+    Batch, BatchAnswer, Body, Bundle, BundleProof, ChainCertificate, ChainSignature, CheckpointCertificate,
+    ClientMessage, Decided, FetchBatch, FetchBodies, Message, Outcome, Propose, Refusal, ReplicaMessage,
+    Reply, Request, Status, Supply, Vote, Wanted,
 };
+use crate::record::RecordedBatch;
 use crate::time::Timestamp;
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -75,14 +77,16 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn status()(numbers in any::<[u64; 6]>(), is_live in any::<bool>()) -> Status {
-        let [view, regency, decided, retained_from, certified, sent] = numbers;
+    fn status()(numbers in any::<[u64; 8]>(), is_live in any::<bool>()) -> Status {
+        let [view, regency, decided, retained_from, logged_from, stable, certified, sent] = numbers;
         Status {
             view: ViewId(view),
             regency: Regency(regency),
             is_live,
             decided: InstanceId(decided),
             retained_from: InstanceId(retained_from),
+            logged_from: InstanceId(logged_from),
+            stable: InstanceId(stable),
             certified: InstanceId(certified),
             sent: Timestamp(sent),
         }
@@ -97,8 +101,65 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn wanted()(kind in 0..5_u8, numbers in any::<[u64; 2]>(), root in digest(), part in any::<u32>()) -> Wanted {
+        let [first, second] = numbers;
+        let (view, from, last) = (ViewId(first), InstanceId(first), InstanceId(second));
+        match kind {
+            0 => Wanted::Digests { view, from, last },
+            1 => Wanted::Batches { view, from, last },
+            2 => Wanted::Snapshot { view, above: last },
+            3 => Wanted::Page { instance: last, root, page: part },
+            _ => Wanted::Chunk { instance: last, root, index: part },
+        }
+    }
+}
+
+prop_compose! {
+    fn recorded()(requests in vec(request_of(1), 0..4), numbers in any::<[u64; 3]>()) -> RecordedBatch {
+        let [view, instance, timestamp] = numbers;
+        let digests = requests.iter().map(|request| request.digest()).collect();
+        let batch = Batch {
+            view: ViewId(view),
+            instance: InstanceId(instance),
+            timestamp: Timestamp(timestamp),
+            requests: digests,
+        };
+        RecordedBatch { batch: Arc::new(batch), requests }
+    }
+}
+
+fn supply() -> impl Strategy<Value = Supply> {
+    prop_oneof![
+        wanted().prop_map(Supply::Nothing),
+        (any::<u64>(), vec(digest(), 0..5))
+            .prop_map(|(from, digests)| Supply::Digests { from: InstanceId(from), digests }),
+        vec(recorded(), 0..4).prop_map(Supply::Batches),
+        (certificate(), digest(), vec(digest(), 0..4), any::<[u64; 2]>()).prop_map(
+            |(certificate, root, pages, [chunks, total_bytes])| {
+                let ChainCertificate { view, instance, chain, signatures } = certificate;
+                Supply::Snapshot {
+                    certificate: CheckpointCertificate { view, instance, chain, root, signatures },
+                    head: ManifestHead { chunks, total_bytes, pages },
+                }
+            }
+        ),
+        (any::<u64>(), any::<u32>(), vec((any::<u32>(), digest()), 0..5)).prop_map(
+            |(instance, page, chunks)| {
+                let chunks = chunks.into_iter().map(|(length, hash)| Chunk { length, hash }).collect();
+                Supply::Page { instance: InstanceId(instance), page, chunks }
+            }
+        ),
+        (any::<u64>(), any::<u32>(), vec(any::<u8>(), 0..50)).prop_map(|(instance, index, bytes)| {
+            Supply::Chunk { instance: InstanceId(instance), index, bytes: bytes.into() }
+        }),
+    ]
+}
+
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
+        wanted().prop_map(Message::Fetch),
+        supply().prop_map(Message::Supply),
         (any::<u64>(), batch(), bodies()).prop_map(|(regency, batch, inline)| {
             Message::Propose(Propose { regency: Regency(regency), batch, inline })
         }),

@@ -228,6 +228,19 @@ impl Window {
     /// Takes the instance after the prefix if it is decided; with it goes all that was kept for it.
     pub(crate) fn take_decided(&mut self, id: InstanceId) -> Option<(Digest, Instance)> {
         let digest = self.instances.get(&id)?.decided?;
+        Some((digest, self.forget(id)?))
+    }
+
+    /// Drops all that is kept up to `id`: it is delivered otherwise.
+    pub(crate) fn forget_up_to(&mut self, id: InstanceId) {
+        while let Some(first) = self.instances.keys().next().copied().filter(|first| *first <= id) {
+            self.forget(first);
+        }
+        self.claims = self.claims.split_off(&id.next());
+        self.certified = self.certified.split_off(&id.next());
+    }
+
+    fn forget(&mut self, id: InstanceId) -> Option<Instance> {
         let instance = self.instances.remove(&id)?;
         for (candidate_digest, candidate) in &instance.candidates {
             for (request, _) in candidate.open() {
@@ -240,7 +253,7 @@ impl Window {
         self.early.remove(&id);
         self.claims.remove(&id);
         self.certified.remove(&id);
-        Some((digest, instance))
+        Some(instance)
     }
 
     /// How many instances are open.

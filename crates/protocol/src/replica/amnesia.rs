@@ -5,8 +5,10 @@ use super::{Replica, broadcast, report, send_after};
 use crate::action::{Action, Reason};
 use crate::amnesia::{Asking, RECOVER_PERIOD};
 use crate::ids::{InstanceId, ReplicaId};
+use crate::journal::Held;
 use crate::message::{Message, Recover, RecoverAnswer};
 use crate::mutants::{Mutant, is_active};
+use crate::record::Record;
 use crate::time::Timestamp;
 
 impl Replica {
@@ -69,8 +71,22 @@ impl Replica {
         }
         let (quorum, span) = (self.view.quorum(), self.settings.span);
         let Some(asking) = &mut self.asking else { return };
-        if let Some(bounds) = asking.add(from, answer, quorum, span) {
-            self.record.bound(bounds);
+        let Some(bounds) = asking.add(from, answer, quorum, span) else { return };
+        if self.record.bounds() == Some(bounds) {
+            return;
+        }
+        self.record.bound(bounds);
+        // With them the log tells all that a later life must know.
+        self.journal.append(Record::Bounds(bounds), None, actions);
+        if self.journal.hold(Held::Bounds).is_some() {
+            self.on_bounds_kept(actions);
+        }
+    }
+
+    /// What the lost votes cannot have been for is on record.
+    pub(super) fn on_bounds_kept(&self, actions: &mut Vec<Action>) {
+        if self.journal.is_kept() {
+            actions.push(Action::Remembered);
         }
     }
 

@@ -13,14 +13,15 @@ impl Replica {
     /// Has a snapshot taken if `instance`, which was executed last, is a checkpoint.
     pub(super) fn take_snapshot(&mut self, instance: InstanceId, chain: Digest, actions: &mut Vec<Action>) {
         // A log that is being read leads past checkpoints that others have long made.
-        let is_wanted = self.journal.is_kept() && !self.journal.is_replaying();
+        let is_wanted = !self.journal.is_replaying() && !self.transfer.is_active();
         if self.checkpoints.on_executed(instance, chain, is_wanted) {
             let mut sessions = self.sessions.clone();
             if is_active(Mutant::ResultsNotInSnapshot) {
                 sessions.forget_results();
             }
             let (view, timestamp) = (self.view.id(), self.log.timestamp());
-            let head = SnapshotHead { view, instance, chain, timestamp, sessions };
+            let checkpoint = self.checkpoints.number();
+            let head = SnapshotHead { view, instance, chain, timestamp, checkpoint, sessions };
             actions.push(Action::Snapshot(Box::new(head)));
         }
     }
@@ -107,8 +108,7 @@ impl Replica {
     /// A checkpoint is stable, or this replica's own snapshot has caught up with one that is.
     fn on_stable(&mut self, actions: &mut Vec<Action>) {
         if self.checkpoints.differs() {
-            actions.push(Action::Diverged(self.checkpoints.stable()));
-            return;
+            return self.on_diverged(self.checkpoints.stable(), actions);
         }
         let stable = self.checkpoints.stable();
         // The log is needed until this replica's own snapshot covers it.
@@ -118,7 +118,7 @@ impl Replica {
     }
 
     /// Cuts the log below `instance`, but for what stragglers may ask for [CKPT-2].
-    fn cut_log(&mut self, instance: InstanceId, actions: &mut Vec<Action>) {
+    pub(super) fn cut_log(&mut self, instance: InstanceId, actions: &mut Vec<Action>) {
         // [VOTE-1] Votes above the certificate must be stated, whatever a checkpoint covers.
         let closed = self.chain.certified().next();
         let needed = instance.next().min(self.log.retained_from()).min(closed);
@@ -128,6 +128,9 @@ impl Replica {
         self.journal.append(Record::Regency { view, regency: self.change.regency }, None, actions);
         let wanted = self.change.stops.of(self.me);
         self.journal.append(Record::Stop { view, regency: wanted }, None, actions);
+        if let Some(bounds) = self.record.bounds() {
+            self.journal.append(Record::Bounds(bounds), None, actions);
+        }
         if let Some(certificate) = self.chain.certificate().cloned() {
             self.journal.append(Record::Certificate(certificate), None, actions);
         }

@@ -27,7 +27,7 @@ impl Replica {
     /// Whether so many deliveries wait for the service that ordering has to wait too [EXEC-1].
     pub(super) fn executor_is_full(&self) -> bool {
         // [CKPT-1] The state of a checkpoint is that after it, and of nothing later.
-        self.executing.len() >= EXECUTING_MAX || self.checkpoints.is_due()
+        self.executing.len() >= EXECUTING_MAX || self.checkpoints.is_due() || self.transfer.holds_execution()
     }
 
     /// Delivers the decided instances after the prefix, in order, and sees to what a longer prefix brings.
@@ -36,6 +36,11 @@ impl Replica {
             let before = self.log.prefix();
             while !self.executor_is_full() {
                 let next = self.log.prefix().next();
+                if let Some((digest, recorded)) = self.transfer.take_batch(next) {
+                    self.window.forget_up_to(next);
+                    self.deliver(recorded.batch, digest, recorded.requests, actions);
+                    continue;
+                }
                 let Some((digest, mut instance)) = self.window.take_decided(next) else { break };
                 let (batch, requests) = match instance.candidates.remove(&digest) {
                     Some(candidate) => {
@@ -71,12 +76,9 @@ impl Replica {
                 let recorded = RecordedBatch { batch: Arc::clone(&batch), requests: requests.clone() };
                 self.journal.append(Record::Batch(recorded), Some(instance), actions);
             }
-            self.checkpoints.on_delivered(
-                instance,
-                requests.iter().map(|request| &**request),
-                &self.settings,
-            );
         }
+        let canonical = requests.iter().map(|request| &**request);
+        self.checkpoints.on_delivered(instance, canonical, &self.settings);
         let (chain, timestamp) = self.log.push(batch, digest, requests.clone(), &self.settings);
         self.journal.append(Record::Decided { instance, digest, chain }, Some(instance), actions);
         self.journal.note_decided(instance);

@@ -143,8 +143,8 @@ impl Replica {
             is_live: self.change.is_live(),
             decided: self.log.prefix(),
             retained_from: self.log.retained_from(),
-            logged_from: self.log.prefix().next(),
-            stable: InstanceId(0),
+            logged_from: self.journal.logged_from(),
+            stable: self.checkpoints.stable().min(self.checkpoints.own()),
             certified: self.chain.certified(),
             sent: now,
         }

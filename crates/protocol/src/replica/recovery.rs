@@ -23,14 +23,6 @@ use crate::view::Mode;
 /// Why a log does not lead to a state; it is damaged, or another replica's.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ReplayError {
-    /// Decisions follow each other with a gap, or begin above the snapshot.
-    #[error("instance {found} is decided where {expected} should be")]
-    Gap {
-        /// The instance after the prefix.
-        expected: InstanceId,
-        /// The instance of the record.
-        found: InstanceId,
-    },
     /// A decision whose batch no record before holds.
     #[error("the batch of instance {0} is not on record")]
     BatchMissing(InstanceId),
@@ -46,6 +38,8 @@ pub(super) struct Replay {
     regency: Regency,
     /// The instance of the snapshot that the state comes from.
     snapshot: InstanceId,
+    /// Whether decisions are on record that the state does not lead to: others must help [ST-1].
+    has_gap: bool,
 }
 
 impl Replica {
@@ -56,11 +50,11 @@ impl Replica {
         let mut replica = Self::new(config);
         replica.journal.begin_replay();
         if let Some((head, root)) = snapshot {
+            replica.checkpoints.restore(&head, root);
             let SnapshotHead { instance, chain, timestamp, sessions, .. } = head;
             replica.log = DecidedLog::after(instance, chain, timestamp);
             replica.sessions = sessions;
             replica.executed = (instance, chain);
-            replica.checkpoints.restore(instance, chain, root);
             replica.replay.snapshot = instance;
         }
         replica
@@ -109,7 +103,13 @@ impl Replica {
             }
             Record::Certificate(certificate) => {
                 self.chain.install(certificate);
+                if self.replay.has_gap {
+                    // What it covers comes from others, and needs no votes.
+                    let closed = self.chain.certified().next();
+                    self.replay.batches = self.replay.batches.split_off(&(closed, Digest([0; 32])));
+                }
             }
+            Record::Bounds(bounds) => self.record.restore_bounds(bounds),
             Record::Checkpoint(certificate) => {
                 self.checkpoints.install(certificate);
             }
@@ -124,21 +124,29 @@ impl Replica {
         chain: Digest,
         actions: &mut Vec<Action>,
     ) -> Result<(), ReplayError> {
+        let expected = self.log.prefix().next();
+        if instance > expected {
+            // The snapshot that it followed is gone, or came from others in the middle of the log.
+            self.replay.has_gap = true;
+            self.journal.skip_to(instance);
+            return Ok(());
+        }
         let Some(recorded) = self.replay.batches.remove(&(instance, digest)) else {
-            // What the snapshot covers may be cut off in the middle: its batch is gone, its decision is not.
-            let is_covered = instance <= self.replay.snapshot;
-            return if is_covered { Ok(()) } else { Err(ReplayError::BatchMissing(instance)) };
+            // What the snapshot covers may be cut off in the middle: its batch is gone, its decision is not. What was
+            // executed twice, since the state came from others, is on record twice.
+            self.journal.skip_to(instance);
+            return if instance < expected { Ok(()) } else { Err(ReplayError::BatchMissing(instance)) };
         };
         self.replay.batches = self.replay.batches.split_off(&(instance.next(), Digest([0; 32])));
         let RecordedBatch { batch, requests } = recorded;
-        if instance <= self.replay.snapshot {
-            self.log.remember(DecidedBatch { batch, digest, requests, chain }, &self.settings);
+        if instance < expected {
+            self.journal.extend_decided(instance);
+            if instance <= self.replay.snapshot {
+                self.log.remember(DecidedBatch { batch, digest, requests, chain }, &self.settings);
+            }
             return Ok(());
         }
-        let expected = self.log.prefix().next();
-        if instance != expected {
-            return Err(ReplayError::Gap { expected, found: instance });
-        }
+        self.replay.has_gap = false;
         let begun = actions.len();
         self.deliver(batch, digest, requests, actions);
         if self.log.chain() != chain {
@@ -289,6 +297,7 @@ impl Replica {
             Held::Chain(instance, chain, signature) => {
                 self.on_chain_signed(now, instance, chain, signature, actions);
             }
+            Held::Bounds => self.on_bounds_kept(actions),
         }
     }
 
@@ -304,7 +313,7 @@ impl Replica {
             Held::Accept(id, epoch, digest) => {
                 self.window.open(id, now).accepts.add(me, epoch, digest, installed);
             }
-            Held::Chain(..) => {}
+            Held::Chain(..) | Held::Bounds => {}
         }
     }
 }

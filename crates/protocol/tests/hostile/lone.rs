@@ -83,6 +83,9 @@ impl Lone {
                     | Action::Cut(_)
                     | Action::Snapshot(_)
                     | Action::Diverged(_)
+                    | Action::Donate { .. }
+                    | Action::Transfer(_)
+                    | Action::Remembered
                     | Action::Reply { .. }
                     | Action::Report(_) => {}
                 }

@@ -14,3 +14,4 @@ mod regencies;
 mod scene;
 mod statements;
 mod stops;
+mod transfer;

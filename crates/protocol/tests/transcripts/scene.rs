@@ -1,6 +1,7 @@
 //! One core on a stage: events in, lines out.
 
 mod change;
+pub(crate) mod transfer;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -173,6 +174,9 @@ impl Scene {
                 | Action::Cut(_)
                 | Action::Snapshot(_)
                 | Action::Diverged(_)
+                | Action::Donate { .. }
+                | Action::Transfer(_)
+                | Action::Remembered
                 | Action::Execute(_)
                 | Action::Reply { .. }
                 | Action::Report(_) => {}
@@ -243,6 +247,8 @@ impl Scene {
             is_live: true,
             decided: InstanceId(decided),
             retained_from: InstanceId(1),
+            logged_from: InstanceId(1),
+            stable: InstanceId(0),
             certified: InstanceId(0),
             sent: self.now,
         };
@@ -339,6 +345,9 @@ impl Scene {
             Action::Cut(below) => format!("cut below record {below}"),
             Action::Snapshot(head) => format!("snapshot at {}", head.instance),
             Action::Diverged(instance) => format!("state differs at {instance}"),
+            Action::Donate { to, donation } => transfer::donation_line(*to, donation),
+            Action::Transfer(transfer) => transfer::transfer_line(transfer),
+            Action::Remembered => String::from("votes are remembered"),
             Action::Sign(statement) => change::statement_line(statement),
             Action::Execute(Delivery { instance, operations, .. }) => {
                 let mut line = format!("execute {instance}:");
@@ -380,6 +389,7 @@ impl Scene {
             Record::Decided { instance, digest, .. } => format!("decided {instance} {}", self.name(digest)),
             Record::Certificate(certificate) => format!("chain certificate {}", certificate.instance),
             Record::Checkpoint(certificate) => format!("checkpoint {}", certificate.instance),
+            Record::Bounds(bounds) => format!("bounds {} {}", bounds.instance, bounds.regency),
         }
     }
 
@@ -433,6 +443,8 @@ impl Scene {
             Message::Announce(requests) => format!("ANNOUNCE {}", self.list(requests.iter())),
             Message::Echo(_) => String::from("ECHO"),
             Message::Lack(requests) => format!("LACK {}", self.list(requests.iter())),
+            Message::Fetch(wanted) => transfer::wanted_line(wanted),
+            Message::Supply(supply) => transfer::supply_line(supply),
         }
     }
 

@@ -254,6 +254,8 @@ impl Distortion {
             Message::StopData(_)
             | Message::Sync(_)
             | Message::Recover(_)
+            | Message::Fetch(_)
+            | Message::Supply(_)
             | Message::Forward(_)
             | Message::Announce(_)
             | Message::Echo(_)

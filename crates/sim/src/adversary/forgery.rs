@@ -104,6 +104,12 @@ impl Forger<'_> {
             | Vice::LoneStop
             | Vice::Resign
             | Vice::Flood
+            | Vice::FalseLog
+            | Vice::FalseContents
+            | Vice::RelabelledState
+            | Vice::FalseChunks
+            | Vice::SilentDonor
+            | Vice::DenyingDonor
             | Vice::FalseAnnouncements => return None,
         }
         Some(self.signed(honest.sender, data))
@@ -199,6 +205,12 @@ impl Forger<'_> {
             | Vice::LoneStop
             | Vice::Resign
             | Vice::Flood
+            | Vice::FalseLog
+            | Vice::FalseContents
+            | Vice::RelabelledState
+            | Vice::FalseChunks
+            | Vice::SilentDonor
+            | Vice::DenyingDonor
             | Vice::FalseAnnouncements => return None,
         }
         let leader = self.keyring.members().leader_of(sync.regency);

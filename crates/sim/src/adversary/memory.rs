@@ -41,6 +41,8 @@ impl Memory {
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
             | Message::Recover(_)
+            | Message::Fetch(_)
+            | Message::Supply(_)
             | Message::RecoverAnswer(_)
             | Message::Stop(_)
             | Message::Sync(_)

@@ -4,6 +4,7 @@
 mod directed;
 mod distortion;
 mod equivocator;
+mod false_donor;
 mod forgery;
 mod memory;
 mod noise;
@@ -18,7 +19,8 @@ use regency_protocol::action::{Action, Recipients};
 use regency_protocol::codec::Wire;
 use regency_protocol::event::Event;
 use regency_protocol::ids::{ClientId, ReplicaId};
-use regency_protocol::message::{ClientMessage, Message, ReplicaMessage};
+use regency_protocol::message::{ClientMessage, Message, ReplicaMessage, Supply};
+use regency_protocol::state_transfer::donation::Donation;
 
 use crate::agenda::Moment;
 use crate::coverage::Point;
@@ -59,6 +61,16 @@ pub(crate) enum Deed {
         to: Place,
         /// What.
         frame: Bytes,
+    },
+    /// Read something from the disk of a correct replica, as one of its own would from its own disk, and ask it what
+    /// becomes of that on its way.
+    Donate {
+        /// In whose name.
+        from: ReplicaId,
+        /// To whom.
+        to: ReplicaId,
+        /// What.
+        donation: Donation,
     },
     /// Give it a turn then.
     Wake(Moment),
@@ -184,6 +196,25 @@ impl Adversary {
         }
     }
 
+    /// What one of its own gives to another replica, if it were honest.
+    pub(crate) fn donate(
+        &mut self,
+        from: ReplicaId,
+        to: ReplicaId,
+        supply: Supply,
+        keyring: &Keyring,
+        deeds: &mut Vec<Deed>,
+    ) {
+        let message = Message::Supply(supply);
+        match &mut self.mind {
+            Mind::Distort { strings, .. } => strings.send(from, to, &message, keyring, deeds),
+            Mind::Twins(_) => {
+                deeds.push(Deed::Send { from, to: Place::Replica(to), frame: message.to_frame() });
+            }
+            Mind::Idle | Mind::Directed(_) => {}
+        }
+    }
+
     /// Time has passed.
     pub(crate) fn on_turn(&mut self, now: Moment, keyring: &Keyring, deeds: &mut Vec<Deed>) {
         let mut out = VecDeque::new();
@@ -282,12 +313,15 @@ impl Adversary {
                     let frame = ReplicaMessage::Replies { view, replies }.to_frame();
                     deeds.push(Deed::Send { from: me, to: Place::Client(number), frame });
                 }
+                Action::Donate { to, donation } => deeds.push(Deed::Donate { from: me, to, donation }),
                 // Liars keep no log: they never mean to come back as they were.
                 Action::Sign(_)
                 | Action::Append { .. }
                 | Action::Cut(_)
                 | Action::Snapshot(_)
                 | Action::Diverged(_)
+                | Action::Transfer(_)
+                | Action::Remembered
                 | Action::Execute(_)
                 | Action::Report(_) => {}
             }

@@ -82,6 +82,8 @@ impl Noise {
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
             | Message::Recover(_)
+            | Message::Fetch(_)
+            | Message::Supply(_)
             | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)

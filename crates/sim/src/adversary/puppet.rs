@@ -90,7 +90,7 @@ impl Puppet {
                         answers.push_back(Event::Executed { instance: delivery.instance, results });
                     }
                     Action::Snapshot(head) => {
-                        let image = Image::new(&head, self.service.encode());
+                        let image = Image::new(&head, &self.service.encode());
                         answers.push_back(Event::Snapshotted { instance: image.instance, root: image.root });
                     }
                     other => out.push(other),

@@ -29,7 +29,7 @@ pub(super) struct Strings {
     /// On how many of 100 occasions a vice shows.
     share: u64,
     view: ViewId,
-    owned: Vec<ReplicaId>,
+    pub(super) owned: Vec<ReplicaId>,
     members: Vec<ReplicaId>,
     correct: Vec<ReplicaId>,
     quorum: usize,
@@ -90,7 +90,7 @@ impl Strings {
     }
 
     /// Whether a vice shows this time; if so, it is told.
-    fn shows(&mut self, vice: Vice, deeds: &mut Vec<Deed>) -> bool {
+    pub(super) fn shows(&mut self, vice: Vice, deeds: &mut Vec<Deed>) -> bool {
         let shows = self.has(vice) && self.stream.percent(self.share);
         if shows {
             deeds.push(Deed::Reached(Point::Did(vice)));
@@ -137,6 +137,8 @@ impl Strings {
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
             | Message::Recover(_)
+            | Message::Fetch(_)
+            | Message::Supply(_)
             | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Sync(_)
@@ -176,6 +178,10 @@ impl Strings {
             Message::Decided(decided) => {
                 out.push((0, Message::Decided(self.decided(*decided, deeds))));
             }
+            Message::Supply(supply) => {
+                let given = self.give(supply.clone(), keyring, deeds);
+                out.extend(given.map(|supply| (0, Message::Supply(supply))));
+            }
             Message::FetchBatch(_)
             | Message::BatchAnswer(_)
             | Message::FetchBodies(_)
@@ -185,6 +191,7 @@ impl Strings {
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
             | Message::Recover(_)
+            | Message::Fetch(_)
             | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)

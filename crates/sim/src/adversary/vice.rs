@@ -98,6 +98,18 @@ vices! {
     Flood => "vice: flood at the quota",
     /// LACK and ANNOUNCE for what it knows better.
     FalseAnnouncements => "vice: false LACK and ANNOUNCE",
+    /// As donor: digests and batches that are not what was decided, after some that are.
+    FalseLog => "vice: false log given",
+    /// As donor: tables of contents that do not lead to the root, or announce more than there is.
+    FalseContents => "vice: false table of contents given",
+    /// As donor: an old state under a later instance, or under signatures that nobody gave.
+    RelabelledState => "vice: old state relabelled",
+    /// As donor: chunks with other bytes, fewer or more.
+    FalseChunks => "vice: false chunks given",
+    /// As donor: says nothing.
+    SilentDonor => "vice: donor that does not answer",
+    /// As donor: says that it has nothing.
+    DenyingDonor => "vice: donor that denies what it has",
 }
 
 impl Vice {
@@ -123,11 +135,25 @@ impl Vice {
         Self::WithheldSync,
     ];
 
+    /// Those of donors: the last ones.
+    const OF_DONORS: &'static [Self] = Self::ALL.split_at(Self::OF_ORDERING.len()).1;
+    const OF_ORDERING: &'static [Self] = Self::ALL.split_at(35).0;
+
+    /// A few vices of donors, and perhaps another one.
+    pub(crate) fn of_donors(stream: &mut Stream) -> BTreeSet<Self> {
+        let mut chosen: BTreeSet<Self> =
+            (0..stream.between(1, 3)).map(|_| stream.pick(Self::OF_DONORS)).collect();
+        if stream.percent(30) {
+            chosen.insert(stream.pick(Self::OF_ORDERING));
+        }
+        chosen
+    }
+
     /// A few vices; with `of_change` some of those that show in a leader change are among them.
     pub(crate) fn choose(of_change: bool, stream: &mut Stream) -> BTreeSet<Self> {
         let mut chosen = BTreeSet::new();
         for _ in 0..stream.between(1, 4) {
-            chosen.insert(stream.pick(Self::ALL));
+            chosen.insert(stream.pick(Self::OF_ORDERING));
         }
         if of_change {
             for _ in 0..stream.between(1, 3) {

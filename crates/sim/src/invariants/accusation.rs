@@ -26,6 +26,7 @@ pub(crate) fn check(by: ReplicaId, report: &Misbehaviour) -> Result<(), Violatio
         | Reason::WrongSelection
         | Reason::BelowSync
         | Reason::BadForward
+        | Reason::BadSupply
         | Reason::UnexpectedAnnounce => true,
         // What comes late, twice or from far ahead may do so for want of a better network.
         Reason::TooFarAhead
@@ -33,6 +34,7 @@ pub(crate) fn check(by: ReplicaId, report: &Misbehaviour) -> Result<(), Violatio
         | Reason::TimestampSkewed
         | Reason::UnexpectedBody
         | Reason::UnexpectedBatch
+        | Reason::UnexpectedSupply
         | Reason::FetchTooMuch
         | Reason::UnknownClient
         | Reason::Unsigned

@@ -51,7 +51,8 @@ impl OneVote {
             | Record::Write(_)
             | Record::Decided { .. }
             | Record::Certificate(_)
-            | Record::Checkpoint(_) => {}
+            | Record::Checkpoint(_)
+            | Record::Bounds(_) => {}
         }
     }
 
@@ -81,6 +82,8 @@ impl OneVote {
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
             | Message::Recover(_)
+            | Message::Fetch(_)
+            | Message::Supply(_)
             | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)

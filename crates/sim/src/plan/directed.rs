@@ -93,7 +93,7 @@ pub(super) fn plan(seed: u64, scenario: Scenario, stream: &mut Stream) -> Option
 }
 
 /// Small limits and quick timers: much happens in little time.
-fn settings(stream: &mut Stream) -> Settings {
+pub(super) fn settings(stream: &mut Stream) -> Settings {
     let mut settings = Settings {
         chain_period: Duration::from_millis(stream.between(100, 1000)),
         status_period: Duration::from_millis(30),
@@ -111,7 +111,7 @@ fn settings(stream: &mut Stream) -> Settings {
 }
 
 /// A schedule in which nothing goes wrong.
-fn calm(seed: u64, view: Arc<View>, settings: Settings, stream: &mut Stream) -> Plan {
+pub(super) fn calm(seed: u64, view: Arc<View>, settings: Settings, stream: &mut Stream) -> Plan {
     let count = usize::try_from(stream.between(1, 3)).unwrap_or(1);
     let client = || ClientPlan {
         calls: 6 / count,

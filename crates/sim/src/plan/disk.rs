@@ -49,7 +49,7 @@ impl Disk {
     }
 
     /// Disks that are waited for.
-    fn sync(stream: &mut Stream) -> Self {
+    pub(super) fn sync(stream: &mut Stream) -> Self {
         Self {
             durability: Durability::Sync,
             is_real: stream.percent(20),

@@ -183,6 +183,7 @@ fn numbers(faults: &[(u64, Fault)]) -> Vec<u64> {
             | Fault::DiskFails(_)
             | Fault::DiskFull(_)
             | Fault::Rot(_)
+            | Fault::Wipe(_)
             | Fault::CopyDisk(_) => {
                 // Whatever ends a replica, it starts again in one way.
                 let begun = fault.ended().map_or(*fault, Fault::Crash);

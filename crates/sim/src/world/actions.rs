@@ -39,10 +39,10 @@ impl World<'_> {
                 Action::Append { position, record } => self.on_append(replica, position, record)?,
                 Action::Cut(below) => self.on_cut(replica, below)?,
                 Action::Snapshot(head) => self.on_snapshot(replica, &head)?,
-                Action::Diverged(instance) => {
-                    let detail = format!("replica {replica} finds its state at {instance} differing");
-                    self.forgiven::<()>(Err(Violation::new("checkpoint", detail)))?;
-                }
+                Action::Diverged(instance) => self.on_diverged(replica, instance)?,
+                Action::Donate { to, donation } => self.on_donate(replica, to, donation)?,
+                Action::Transfer(transfer) => self.on_transfer(replica, transfer)?,
+                Action::Remembered => self.on_remembered(replica),
                 Action::Execute(delivery) => self.on_execute(replica, &delivery)?,
                 Action::Reply { client, reply } => {
                     self.note_reply(&reply);
@@ -191,6 +191,8 @@ impl World<'_> {
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
             | Message::Recover(_)
+            | Message::Fetch(_)
+            | Message::Supply(_)
             | Message::RecoverAnswer(_)
             | Message::Stop(_)
             | Message::StopData(_)

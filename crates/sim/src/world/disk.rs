@@ -149,7 +149,7 @@ impl World<'_> {
             let detail = format!("replica {by} wants the state after {}, at {executed}", head.instance);
             return Err(Violation::new("checkpoint", detail));
         }
-        let image = Image::new(head, node.service.encode());
+        let image = Image::new(head, &node.service.encode());
         let (instance, root) = (image.instance, image.root);
         if let Some(store) = node.store.as_mut() {
             store.begin_snapshot(image);

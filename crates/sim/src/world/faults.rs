@@ -79,6 +79,13 @@ impl World<'_> {
                     store.rot(&mut self.machines);
                 }
             }
+            Fault::Wipe(replica) => {
+                self.crash(replica);
+                if let Some(node) = self.nodes.get_mut(&replica) {
+                    node.votes_lost = true;
+                    self.points.insert(Point::Wiped);
+                }
+            }
             Fault::CopyDisk(replica) => self.store(replica).into_iter().for_each(Store::copy),
             Fault::RollBack(replica) => {
                 self.crash(replica);
@@ -157,6 +164,9 @@ impl World<'_> {
     pub(super) fn crash(&mut self, replica: ReplicaId) {
         let is_leader = replica == self.plan.leader();
         let Some(node) = self.nodes.get_mut(&replica).filter(|node| node.is_alive()) else { return };
+        if node.status().transfer.is_some() {
+            self.points.insert(Point::DiedInTransfer);
+        }
         node.crash();
         if let Some(store) = node.store.as_mut() {
             if store.is_writing() {
@@ -217,9 +227,8 @@ impl World<'_> {
     pub(super) fn is_out(&self, replica: ReplicaId) -> bool {
         self.nodes.get(&replica).is_none_or(|node| {
             let state = node.status().state;
-            !node.is_up()
-                || node.is_rolled_back
-                || matches!(state, ReplicaState::Behind | ReplicaState::StateLost)
+            let is_left = state == ReplicaState::Behind && !self.plan.disk.is_kept();
+            !node.is_up() || node.is_rolled_back || is_left || state == ReplicaState::StateLost
         }) || self.is_cut_off(replica)
     }
 }

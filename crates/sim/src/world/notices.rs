@@ -55,6 +55,8 @@ impl Occasion {
                 | Message::CheckpointSignature(_)
                 | Message::CheckpointCertificate(_)
                 | Message::Recover(_)
+                | Message::Fetch(_)
+                | Message::Supply(_)
                 | Message::RecoverAnswer(_)
                 | Message::ChainCertificate(_)
                 | Message::StopData(_)
@@ -71,6 +73,9 @@ impl Occasion {
             | Event::Signed { .. }
             | Event::Durable(_)
             | Event::Snapshotted { .. }
+            | Event::TransferBegun { .. }
+            | Event::ChunkKept { .. }
+            | Event::Restored(_)
             | Event::InputDrained => Self::Other,
         }
     }
@@ -258,6 +263,8 @@ impl Notices {
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
             | Message::Recover(_)
+            | Message::Fetch(_)
+            | Message::Supply(_)
             | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)

@@ -69,7 +69,7 @@ impl World<'_> {
         let mut reached = own.decided;
         while let Some(farther) = others
             .iter()
-            .filter(|other| other.decided > reached && other.retained_from <= reached.next())
+            .filter(|other| other.decided > reached && self.keeps(other, reached))
             .map(|other| other.decided)
             .max()
         {
@@ -78,15 +78,18 @@ impl World<'_> {
         reached < last
     }
 
+    /// Whether a replica has what comes after `reached`: in memory, or on disk, where there is one [ST-1].
+    fn keeps(&self, other: &ReplicaStatus, reached: InstanceId) -> bool {
+        self.plan.disk.is_kept() || other.retained_from <= reached.next()
+    }
+
     /// Correct replicas that run, could catch up, and have not executed all that others have.
     fn stragglers(&self) -> Vec<ReplicaId> {
         let last = InstanceId(self.ledger.entries().len() as u64);
         let running = self.nodes.values().filter(|node| node.is_up());
         let statuses: Vec<_> = running.map(|node| (node.id(), node.status())).collect();
         let could_catch_up = |own: &ReplicaStatus| {
-            let helps = |other: &ReplicaStatus| {
-                other.decided > own.decided && other.retained_from <= own.decided.next()
-            };
+            let helps = |other: &ReplicaStatus| other.decided > own.decided && self.keeps(other, own.decided);
             statuses.iter().filter(|(_, other)| helps(other)).count() >= self.plan.view.weak()
         };
         let is_straggler =

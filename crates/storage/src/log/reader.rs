@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 
 use regency_protocol::ids::LogPosition;
 
-use super::frame::{ChainHash, FrameKind};
+use super::frame::{ChainHash, FrameKind, frame_bytes};
 use super::scan::{Frame, Progress, Rest, SegmentScan};
 use super::segment::{self, BEGIN_FILE, LogBegin, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::Identity;
@@ -18,8 +18,6 @@ use crate::error::{DiskOperation, OnFile, StorageError};
 
 /// Longest file that says where the log begins.
 const BEGIN_BYTES_MAX: usize = 4096;
-/// Cuts that may come between while a log is opened that is cut meanwhile.
-const CUTS_MAX: usize = 16;
 
 /// Why a place in the log is bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +106,13 @@ pub struct Entry<'a> {
     pub payload: &'a [u8],
 }
 
+impl Entry<'_> {
+    /// Bytes that it takes in its segment.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        frame_bytes(self.payload.len() as u64)
+    }
+}
+
 /// A segment that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentPlace {
@@ -142,6 +147,8 @@ impl LogReader {
     /// A log of another cluster, replica or format, and files that cannot even be listed and opened. Damage is no
     /// error here: [`ending`](Self::ending) tells it.
     pub fn open(disk: Box<dyn Disk>, identity: Identity) -> Result<Self, StorageError> {
+        // First the names, then where the log begins: if it is cut in between so far that it begins with a segment that
+        // was not there yet, nothing that was durable before is left.
         let names = disk.list().on(DiskOperation::List, ".")?;
         let mut segments: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
         segments.sort_unstable();
@@ -197,7 +204,7 @@ impl LogReader {
         identity: Identity,
         position: LogPosition,
     ) -> Result<Self, StorageError> {
-        let mut reader = Self::open_whole(disk, identity)?;
+        let mut reader = Self::open(disk, identity)?;
         let Some(begin) = reader.begin else { return Ok(reader) };
         let position = position.max(LogPosition(1));
         if position < begin.first {
@@ -216,21 +223,6 @@ impl LogReader {
             reader.begin = Some(begin);
         }
         Ok(reader)
-    }
-
-    /// As [`open`](Self::open), of a log that is written and cut meanwhile.
-    pub(crate) fn open_whole(mut disk: Box<dyn Disk>, identity: Identity) -> Result<Self, StorageError> {
-        for _ in 0..=CUTS_MAX {
-            let before = block::read_file(disk.as_ref(), BEGIN_FILE, BEGIN_BYTES_MAX);
-            let before = before.ok().flatten().and_then(|bytes| LogBegin::decode(&identity, &bytes).ok());
-            let reader = Self::open(disk, identity)?;
-            // If no cut has begun before the names were listed, none that must be there is missing.
-            if reader.ending.is_some() || before == reader.begin {
-                return Ok(reader);
-            }
-            disk = reader.disk;
-        }
-        Err(StorageError::Cut { position: LogPosition(1) })
     }
 
     /// The next frame; nothing at the end, of which [`ending`](Self::ending) then tells the kind.
@@ -296,6 +288,26 @@ impl LogReader {
                 chain: ChainHash::default(),
             },
         }
+    }
+
+    /// The damage that all this comes to where more records had been durable than are there.
+    pub(crate) fn loss(&self) -> Damage {
+        let first = self.last().next();
+        match (&self.ending, &self.scan) {
+            (Some(Ending::Damaged(damage)), _) => damage.clone(),
+            (_, Some(scan)) => {
+                let file = segment::name(scan.header.segment);
+                Damage { file, offset: scan.offset, first, cause: DamageCause::Record }
+            }
+            (_, None) => {
+                Damage { file: BEGIN_FILE.to_owned(), offset: 0, first, cause: DamageCause::Missing }
+            }
+        }
+    }
+
+    /// The disk, for another reader.
+    pub(crate) fn into_disk(self) -> Box<dyn Disk> {
+        self.disk
     }
 
     /// What recovery needs to go on from here.

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use bytes::Buf;
 use regency_protocol::ids::InstanceId;
 
+use super::manifest_file::ManifestFile;
 use super::writer::FinishedSnapshot;
 use super::{DATA_HEADER_BYTES, DATA_MAGIC, data_name, offsets, read_manifest};
 use crate::Identity;
@@ -12,6 +13,49 @@ use crate::block::{self, Refusal};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{DiskOperation, OnFile, StorageError};
 use crate::manifest::Manifest;
+
+/// A part of a snapshot that can be bad for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotPart {
+    /// The manifest: without it there is no snapshot.
+    Manifest,
+    /// The head of the data file.
+    Header,
+    /// A chunk, from 0.
+    Chunk(usize),
+}
+
+/// What the files of one instance turn out to be, before their chunks are read.
+pub(crate) enum SnapshotFile {
+    /// No complete snapshot.
+    Absent,
+    /// One with a bad part.
+    Damaged(SnapshotPart),
+    /// One whose chunks can be read.
+    Whole(SnapshotReader),
+}
+
+impl SnapshotFile {
+    /// Looks at the snapshot that was taken after `instance`.
+    pub(crate) fn find(
+        disk: &dyn Disk,
+        identity: &Identity,
+        instance: InstanceId,
+    ) -> Result<Self, StorageError> {
+        let manifest = match read_manifest(disk, identity, instance)? {
+            ManifestFile::Absent => return Ok(Self::Absent),
+            ManifestFile::Damaged => return Ok(Self::Damaged(SnapshotPart::Manifest)),
+            ManifestFile::Whole(manifest) => manifest,
+        };
+        match SnapshotReader::of(disk, identity, manifest) {
+            Ok(reader) => Ok(reader.map_or(Self::Absent, Self::Whole)),
+            Err(
+                StorageError::FileDamaged { .. } | StorageError::Disk { operation: DiskOperation::Read, .. },
+            ) => Ok(Self::Damaged(SnapshotPart::Header)),
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// A complete snapshot that is being read.
 pub struct SnapshotReader {
@@ -45,11 +89,7 @@ impl SnapshotReader {
     }
 
     /// The snapshot with this manifest; nothing if its data are gone.
-    pub(crate) fn of(
-        disk: &dyn Disk,
-        identity: &Identity,
-        manifest: Manifest,
-    ) -> Result<Option<Self>, StorageError> {
+    fn of(disk: &dyn Disk, identity: &Identity, manifest: Manifest) -> Result<Option<Self>, StorageError> {
         let name = data_name(manifest.instance);
         match disk.open(&name) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

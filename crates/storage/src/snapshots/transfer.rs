@@ -235,7 +235,7 @@ impl TransferDraft {
     }
 }
 
-/// The draft's two files, as far as they are not there yet, with room for all chunks.
+/// The draft's two files, as far as they are not there yet, with room for all chunks; what is written is not synced.
 fn make_room(
     disk: &dyn Disk,
     identity: &Identity,
@@ -261,6 +261,5 @@ fn make_room(
     file.allocate(length).map_err(|error| refused(DiskOperation::Allocate, &name, &error))?;
     let header = data_header(identity, manifest.instance);
     file.write_at(0, &header).map_err(|error| refused(DiskOperation::Write, &name, &error))?;
-    file.sync().on(DiskOperation::Sync, &name)?;
     Ok(file)
 }

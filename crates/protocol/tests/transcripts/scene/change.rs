@@ -214,6 +214,8 @@ impl Scene {
             sent: self.now,
             decided: InstanceId(decided),
             retained_from: InstanceId(1),
+            logged_from: InstanceId(1),
+            stable: InstanceId(0),
             certified: InstanceId(0),
         };
         self.from(from, Message::Status(status));

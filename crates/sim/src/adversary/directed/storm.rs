@@ -39,6 +39,8 @@ impl StopStorm {
             | Message::CheckpointSignature(_)
             | Message::CheckpointCertificate(_)
             | Message::Recover(_)
+            | Message::Fetch(_)
+            | Message::Supply(_)
             | Message::RecoverAnswer(_)
             | Message::ChainCertificate(_)
             | Message::Stop(_)

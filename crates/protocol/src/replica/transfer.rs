@@ -1,0 +1,632 @@
+//! The transfer walk: a replica that misses what nobody sends it by itself asks for it, and gives to those that ask
+//! [ST-1 to ST-4].
+
+use std::sync::Arc;
+
+use super::{Replica, TransferStatus, report, send};
+use crate::action::{Action, Reason};
+use crate::checkpoint::has_quorum;
+use crate::decided::DecidedLog;
+use crate::ids::{Digest, InstanceId, ReplicaId};
+use crate::limits::{DIGESTS_MAX, RANGE_BYTES_MAX, RANGE_MAX};
+use crate::manifest::ManifestHead;
+use crate::message::{CheckpointCertificate, Message, RequestKind, Supply, Wanted};
+use crate::mutants::{Mutant, is_active};
+use crate::record::{Record, RecordedBatch};
+use crate::sessions::Known;
+use crate::snapshot::SnapshotHead;
+use crate::state_transfer::donation::{Donation, Transfer};
+use crate::state_transfer::log_fetch::{LogFetch, leads};
+use crate::state_transfer::requester::{Gap, Offers, Phase};
+use crate::state_transfer::snapshot_fetch::SnapshotFetch;
+use crate::time::Timestamp;
+
+/// A prefix that stands still for so many `status_period`s below a certificate is not healed by the links.
+const STALL_PERIODS: u32 = 8;
+/// Offers are waited for during so many.
+const OFFER_PERIODS: u32 = 2;
+/// What nobody had is asked for again after so many.
+const RETRY_PERIODS: u32 = 8;
+
+impl Replica {
+    /// Another replica asks for a part of what it misses.
+    pub(super) fn on_fetch(&mut self, from: ReplicaId, wanted: Wanted, actions: &mut Vec<Action>) {
+        if !self.links.may_answer(from) {
+            return report(from, Reason::FetchTooMuch, actions);
+        }
+        if let Wanted::Digests { view, .. } | Wanted::Batches { view, .. } | Wanted::Snapshot { view, .. } =
+            wanted
+            && view != self.view.id()
+        {
+            return report(from, Reason::WrongView, actions);
+        }
+        let donation = match wanted {
+            Wanted::Digests { from: first, last, .. } => {
+                return match self.log.digests(first, last) {
+                    Some(digests) => {
+                        send(from, Message::Supply(Supply::Digests { from: first, digests }), actions);
+                    }
+                    None => send(from, Message::Supply(Supply::Nothing(wanted)), actions),
+                };
+            }
+            Wanted::Batches { from: first, last, .. } => {
+                if let Some(batches) = self.retained(first, last) {
+                    let bytes = batches.iter().map(weight).fold(0, usize::saturating_add);
+                    self.links.note_answer(from, bytes);
+                    return send(from, Message::Supply(Supply::Batches(batches)), actions);
+                }
+                let position =
+                    self.journal.position_of(first).filter(|_| first >= self.journal.logged_from());
+                position.map(|position| Donation::Batches { from: first, last, position })
+            }
+            Wanted::Snapshot { above, .. } => {
+                let certificate = self.checkpoints.certificate().cloned();
+                let newer = certificate.filter(|certificate| certificate.instance > above);
+                newer.map(|certificate| Donation::Snapshot { certificate, above })
+            }
+            Wanted::Page { instance, root, page } => Some(Donation::Page { instance, root, page }),
+            Wanted::Chunk { instance, root, index } => Some(Donation::Chunk { instance, root, index }),
+        };
+        match donation {
+            Some(donation) => actions.push(Action::Donate { to: from, donation }),
+            None => send(from, Message::Supply(Supply::Nothing(wanted)), actions),
+        }
+    }
+
+    /// Decided batches that are in memory, as many as one answer takes; nothing if the first one is not.
+    fn retained(&self, first: InstanceId, last: InstanceId) -> Option<Vec<RecordedBatch>> {
+        let mut batches = Vec::new();
+        let mut bytes = 0_usize;
+        let mut instance = first;
+        while instance <= last && bytes < RANGE_BYTES_MAX && (batches.len() as u64) < RANGE_MAX {
+            let Some(decided) = self.log.get(instance) else { break };
+            let recorded =
+                RecordedBatch { batch: Arc::clone(&decided.batch), requests: decided.requests.clone() };
+            bytes = bytes.saturating_add(weight(&recorded));
+            batches.push(recorded);
+            instance = instance.next();
+        }
+        (!batches.is_empty()).then_some(batches)
+    }
+
+    /// A donor answers.
+    pub(super) fn on_supply(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        supply: Supply,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.transfer.donors.answered(from) {
+            return report(from, Reason::UnexpectedSupply, actions);
+        }
+        let is_good = match supply {
+            Supply::Nothing(wanted) => {
+                match (wanted, &mut self.transfer.phase) {
+                    (Wanted::Snapshot { .. }, Phase::Offers(offers)) => {
+                        offers.asked.remove(&from);
+                    }
+                    (Wanted::Snapshot { .. }, _) => {}
+                    _ => self.transfer.donors.lacks(&wanted, from, now),
+                }
+                true
+            }
+            Supply::Digests { from: first, digests } => self.on_digests(now, from, first, digests),
+            Supply::Batches(batches) => self.on_batches(now, from, batches, actions),
+            Supply::Snapshot { certificate, head } => self.on_offer(from, certificate, head),
+            Supply::Page { instance, page, chunks } => {
+                self.close_part(from, now, |wanted| {
+                    matches!(wanted, Wanted::Page { instance: of, page: asked, .. }
+                        if (*of, *asked) == (instance, page))
+                });
+                match self.snapshot_fetch(instance).map(|fetch| fetch.put_page(page, chunks)) {
+                    Some(Ok(Some(manifest))) => {
+                        actions.push(Action::Transfer(Transfer::Begin(manifest)));
+                        true
+                    }
+                    Some(Ok(None)) | None => true,
+                    Some(Err(_)) => {
+                        self.give_back(Wanted::Page { instance, root: Digest::default(), page });
+                        false
+                    }
+                }
+            }
+            Supply::Chunk { instance, index, bytes } => {
+                self.close_part(from, now, |wanted| {
+                    matches!(wanted, Wanted::Chunk { instance: of, index: asked, .. }
+                        if (*of, *asked) == (instance, index))
+                });
+                match self.snapshot_fetch(instance).map(|fetch| fetch.put_chunk(index, &bytes)) {
+                    Some(Ok(true)) => {
+                        actions.push(Action::Transfer(Transfer::Put { instance, index, bytes }));
+                        true
+                    }
+                    Some(Ok(false)) | None => true,
+                    Some(Err(_)) => {
+                        self.give_back(Wanted::Chunk { instance, root: Digest::default(), index });
+                        false
+                    }
+                }
+            }
+        };
+        if !is_good {
+            // [ST-3] No donor is believed, and one that was caught is not asked again.
+            self.transfer.donors.ban(from);
+            report(from, Reason::BadSupply, actions);
+        }
+    }
+
+    fn snapshot_fetch(&mut self, instance: InstanceId) -> Option<&mut SnapshotFetch> {
+        match &mut self.transfer.phase {
+            Phase::Snapshot(fetch) if fetch.instance() == instance => Some(fetch),
+            Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Offers(_) | Phase::Snapshot(_) => None,
+        }
+    }
+
+    fn close_part(&mut self, from: ReplicaId, now: Timestamp, is_it: impl Fn(&Wanted) -> bool) {
+        let asked = self.transfer.donors.open().find(|wanted| is_it(wanted)).copied();
+        if let Some(asked) = asked {
+            self.transfer.donors.close(&asked, from, now);
+        }
+    }
+
+    fn on_digests(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        first: InstanceId,
+        digests: Vec<Digest>,
+    ) -> bool {
+        let Phase::Digests(gap) = &self.transfer.phase else { return true };
+        let gap = *gap;
+        let is_all = digests.len() as u64 == gap.last.0.saturating_sub(gap.from.0).saturating_add(1);
+        if first != gap.from || !is_all {
+            // An answer to an earlier question; whoever sends nothing else is late.
+            return true;
+        }
+        let wanted = self.digests_wanted(&gap);
+        self.transfer.donors.close(&wanted, from, now);
+        if !leads(&gap.base, &digests, &gap.chain) {
+            return false;
+        }
+        self.transfer.phase = Phase::Log(LogFetch::new(gap.from, digests));
+        true
+    }
+
+    fn digests_wanted(&self, gap: &Gap) -> Wanted {
+        Wanted::Digests { view: self.view.id(), from: gap.from, last: gap.last }
+    }
+
+    fn on_batches(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        batches: Vec<RecordedBatch>,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let Phase::Log(fetch) = &mut self.transfer.phase else { return true };
+        let Some(first) = batches.first().map(|recorded| recorded.batch.instance) else { return false };
+        let asked = self.transfer.donors.open().find_map(|wanted| match wanted {
+            Wanted::Batches { from, last, .. } if *from == first => Some((*wanted, *last)),
+            Wanted::Batches { .. }
+            | Wanted::Digests { .. }
+            | Wanted::Snapshot { .. }
+            | Wanted::Page { .. }
+            | Wanted::Chunk { .. } => None,
+        });
+        let is_good = fetch.put(batches).is_ok();
+        if let Some((wanted, last)) = asked {
+            self.transfer.donors.close(&wanted, from, now);
+            // A donor sends as many as fit into one answer.
+            fetch.give_back(first, last);
+        }
+        self.advance(now, actions);
+        is_good
+    }
+
+    fn on_offer(&mut self, from: ReplicaId, certificate: CheckpointCertificate, head: ManifestHead) -> bool {
+        let is_certified = certificate.view == self.view.id() && has_quorum(&certificate, &self.view);
+        if !is_certified || SnapshotFetch::new(certificate.clone(), head.clone()).is_none() {
+            return false;
+        }
+        if let Phase::Offers(offers) = &mut self.transfer.phase {
+            if certificate.instance > offers.above {
+                offers.put(from, certificate, head);
+            } else {
+                offers.asked.remove(&from);
+            }
+        }
+        true
+    }
+
+    /// The shell says which chunks of the snapshot it has already.
+    pub(super) fn on_transfer_begun(&mut self, instance: InstanceId, held: &[bool]) {
+        if let Some(fetch) = self.snapshot_fetch(instance) {
+            fetch.begun(held);
+        }
+    }
+
+    pub(super) fn on_chunk_kept(&mut self, instance: InstanceId, index: u32) {
+        if let Some(fetch) = self.snapshot_fetch(instance) {
+            fetch.kept(index);
+        }
+    }
+
+    /// The service has the state of the snapshot: this replica stands where that was taken.
+    pub(super) fn on_restored(&mut self, now: Timestamp, head: SnapshotHead, actions: &mut Vec<Action>) {
+        let Phase::Snapshot(fetch) = &self.transfer.phase else { return };
+        let certificate = fetch.certificate().clone();
+        let SnapshotHead { instance, chain, timestamp, checkpoint, sessions, .. } = head;
+        let is_that = (instance, chain) == (certificate.instance, certificate.chain);
+        if !is_that && !is_active(Mutant::RootUnbound) {
+            // Only a quorum that signs nonsense brings this about: whatever the state is, it is not served.
+            self.transfer.diverged = Some(self.log.prefix());
+            self.set_phase(Phase::Idle);
+            return;
+        }
+        let before = self.log.prefix();
+        self.log = DecidedLog::after(instance, chain, timestamp);
+        self.sessions = sessions;
+        self.executed = (instance, chain);
+        self.executing.clear();
+        self.window.forget_up_to(instance);
+        self.checkpoints.adopt(&certificate, checkpoint);
+        self.journal.skip_to(instance);
+        self.journal.append(Record::Checkpoint(certificate), None, actions);
+        self.transfer.diverged = None;
+        self.set_phase(Phase::Idle);
+        self.drop_past_requests();
+        let requests = &self.requests;
+        self.timer.note_progress(|request| requests.contains(request));
+        self.cut_log(instance, actions);
+        self.on_prefix(now, before.max(instance), actions);
+        self.advance(now, actions);
+    }
+
+    /// Drops the pending requests that the new state has answered, or knows no session for.
+    fn drop_past_requests(&mut self) {
+        let prefix = self.log.prefix();
+        for request in self.requests.all() {
+            let is_past = match self.sessions.lookup(&request) {
+                Known::New => false,
+                Known::NoSession => {
+                    request.kind() != RequestKind::Open && request.session().instance() <= prefix
+                }
+                Known::Executing | Known::Answered(_) | Known::Reused | Known::BelowFloor => true,
+            };
+            if is_past {
+                self.requests.remove(&request.digest());
+                self.announcements.forget(&request.digest());
+            }
+        }
+    }
+
+    /// This replica's state is not the one that a quorum has signed: it serves nobody until it has that one [CKPT-2].
+    pub(super) fn on_diverged(&mut self, instance: InstanceId, actions: &mut Vec<Action>) {
+        self.transfer.diverged = Some(instance);
+        self.checkpoints.disown();
+        self.set_phase(Phase::Idle);
+        actions.push(Action::Diverged(instance));
+    }
+
+    /// Whether something is missing that the links do not heal [ST-1].
+    fn has_gap(&mut self, now: Timestamp) -> bool {
+        if self.transfer.diverged.is_some() {
+            return true;
+        }
+        let prefix = self.log.prefix();
+        if self.certified_place().is_none() {
+            self.transfer.stalled = None;
+            return false;
+        }
+        let (of_help, left) = self.helpers();
+        if left > 0 && (of_help == 0 || left >= self.view.certifying()) {
+            return true;
+        }
+        match self.transfer.stalled {
+            Some((at, since)) if at == prefix && self.links.connected() > 0 => {
+                now >= since.plus(self.settings.status_period.saturating_mul(STALL_PERIODS))
+            }
+            Some(_) | None => {
+                self.transfer.stalled = Some((prefix, now));
+                false
+            }
+        }
+    }
+
+    /// How many peers with a channel are ahead and keep in memory what is missing here first, and how many do not.
+    pub(super) fn helpers(&self) -> (usize, usize) {
+        let missing = self.log.prefix().next();
+        // What a peer said before it went away helps nobody.
+        let ahead = self.links.ahead(self.log.prefix()).filter(|(id, _)| self.links.is_connected(*id));
+        ahead.fold((0_usize, 0_usize), |(of_help, left), (_, status)| {
+            if status.retained_from <= missing {
+                (of_help.saturating_add(1), left)
+            } else {
+                (of_help, left.saturating_add(1))
+            }
+        })
+    }
+
+    /// Whether a transfer is under way, or may be called for.
+    pub(super) fn minds_transfer(&self) -> bool {
+        self.transfer.is_active()
+            || self.transfer.diverged.is_some()
+            || self.transfer.stalled.is_some()
+            || self.certified_place().is_some()
+    }
+
+    /// The highest place above the prefix that a certificate covers.
+    fn certified_place(&self) -> Option<(InstanceId, Digest)> {
+        let chain = self.chain.certificate().map(|certificate| (certificate.instance, certificate.chain));
+        let stable = self.checkpoints.certificate().map(|stable| (stable.instance, stable.chain));
+        chain.max(stable).filter(|(instance, _)| *instance > self.log.prefix())
+    }
+
+    /// Decides what to fetch, and asks for it.
+    pub(super) fn drive_transfer(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        self.transfer.donors.expire(now);
+        for wanted in self.transfer.donors.take_returned() {
+            self.give_back(wanted);
+        }
+        let prefix = self.log.prefix();
+        let is_level = self.transfer.diverged.is_none() && self.certified_place().is_none();
+        for until in [&mut self.transfer.no_log_until, &mut self.transfer.no_snapshot_until] {
+            if *until <= now {
+                *until = Timestamp(0);
+            }
+        }
+        let is_done = match &mut self.transfer.phase {
+            Phase::Idle => false,
+            Phase::Digests(gap) => gap.last <= prefix,
+            Phase::Log(fetch) => fetch.advance(prefix),
+            Phase::Offers(_) => is_level,
+            Phase::Snapshot(fetch) => {
+                self.transfer.diverged.is_none() && !fetch.is_installing() && fetch.instance() <= prefix
+            }
+        };
+        if is_done {
+            self.set_phase(Phase::Idle);
+        }
+        if matches!(self.transfer.phase, Phase::Idle) && self.has_gap(now) {
+            self.begin_transfer(now);
+        }
+        // A phase may lead to the next one at once.
+        for _ in 0..3 {
+            if !self.ask(now, actions) {
+                break;
+            }
+        }
+    }
+
+    fn begin_transfer(&mut self, now: Timestamp) {
+        let from = self.log.prefix().next();
+        if self.transfer.diverged.is_none()
+            && now >= self.transfer.no_log_until
+            && let Some((last, chain)) = self.certified_place()
+            && last.0.saturating_sub(from.0) < DIGESTS_MAX as u64
+            && self.has_log_donor(now, from)
+        {
+            let gap = Gap { from, base: self.log.chain(), last, chain };
+            return self.set_phase(Phase::Digests(gap));
+        }
+        if now >= self.transfer.no_snapshot_until {
+            let above = match self.transfer.diverged {
+                Some(stable) => InstanceId(stable.0.saturating_sub(1)),
+                None => self.log.prefix(),
+            };
+            let due = now.plus(self.settings.status_period.saturating_mul(OFFER_PERIODS));
+            self.set_phase(Phase::Offers(Offers::new(above, due)));
+        }
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        self.transfer.phase = phase;
+        self.transfer.donors.take_back_all();
+        // They belong to the phase before.
+        self.transfer.donors.take_returned();
+        self.transfer.stalled = None;
+    }
+
+    fn has_log_donor(&self, now: Timestamp, from: InstanceId) -> bool {
+        self.log_donors(from).any(|id| self.transfer.donors.may_ask(id, now))
+    }
+
+    /// The peers with a channel that say that they have the log from `from` on.
+    fn log_donors(&self, from: InstanceId) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.links
+            .ahead(self.log.prefix())
+            .filter(move |(id, status)| {
+                let least = status.logged_from.min(status.retained_from);
+                self.links.is_connected(*id) && least <= from
+            })
+            .map(|(id, _)| id)
+    }
+
+    /// Asks whoever may be asked for what the phase needs; true if the phase has changed.
+    fn ask(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> bool {
+        match &self.transfer.phase {
+            Phase::Idle => false,
+            Phase::Digests(gap) => {
+                let gap = *gap;
+                self.ask_for_digests(now, &gap, actions)
+            }
+            Phase::Log(_) => self.ask_for_batches(now, actions),
+            Phase::Offers(_) => self.ask_for_offers(now, actions),
+            Phase::Snapshot(_) => self.ask_for_parts(now, actions),
+        }
+    }
+
+    fn put_question(&mut self, now: Timestamp, donor: ReplicaId, wanted: Wanted, actions: &mut Vec<Action>) {
+        self.transfer.donors.asked(wanted, donor, now);
+        send(donor, Message::Fetch(wanted), actions);
+    }
+
+    fn ask_for_digests(&mut self, now: Timestamp, gap: &Gap, actions: &mut Vec<Action>) -> bool {
+        let wanted = self.digests_wanted(gap);
+        if self.transfer.donors.is_open(&wanted) {
+            return false;
+        }
+        match self.transfer.donors.pick(now, self.log_donors(gap.from)) {
+            Some(donor) => {
+                self.put_question(now, donor, wanted, actions);
+                false
+            }
+            None => self.give_up_log(now),
+        }
+    }
+
+    /// Nobody has the log that is missing here: a snapshot must do.
+    fn give_up_log(&mut self, now: Timestamp) -> bool {
+        self.transfer.no_log_until = now.plus(self.settings.status_period.saturating_mul(RETRY_PERIODS));
+        self.set_phase(Phase::Idle);
+        self.begin_transfer(now);
+        true
+    }
+
+    fn ask_for_batches(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> bool {
+        let missing = self.log.prefix().next();
+        loop {
+            let donor = self.transfer.donors.pick(now, self.log_donors(missing));
+            let Some(donor) = donor else { break };
+            let Phase::Log(fetch) = &mut self.transfer.phase else { return false };
+            let Some((from, last)) = fetch.next_range() else { return false };
+            let wanted = Wanted::Batches { view: self.view.id(), from, last };
+            self.put_question(now, donor, wanted, actions);
+        }
+        let is_hopeless = self.transfer.donors.open().next().is_none() && !self.executor_is_full();
+        is_hopeless && self.give_up_log(now)
+    }
+
+    fn ask_for_offers(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> bool {
+        let view = self.view.id();
+        let peers: Vec<ReplicaId> = self.links.ids().filter(|id| self.links.is_connected(*id)).collect();
+        let Phase::Offers(offers) = &mut self.transfer.phase else { return false };
+        let wanted = Wanted::Snapshot { view, above: offers.above };
+        let is_new = offers.asked.is_empty() && offers.is_empty();
+        if is_new && now < offers.due {
+            for peer in peers {
+                if !self.transfer.donors.is_banned(peer) {
+                    offers.asked.insert(peer);
+                    self.transfer.donors.expect(peer);
+                    send(peer, Message::Fetch(wanted), actions);
+                }
+            }
+        }
+        if now < offers.due && (!offers.is_complete() || offers.is_empty()) {
+            return false;
+        }
+        match offers.best().and_then(|(certificate, head)| SnapshotFetch::new(certificate, head)) {
+            Some(fetch) => {
+                self.set_phase(Phase::Snapshot(Box::new(fetch)));
+                true
+            }
+            None => {
+                let retry = self.settings.status_period.saturating_mul(RETRY_PERIODS);
+                self.transfer.no_snapshot_until = now.plus(retry);
+                self.transfer.no_log_until = now;
+                self.set_phase(Phase::Idle);
+                false
+            }
+        }
+    }
+
+    fn ask_for_parts(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> bool {
+        if let Phase::Snapshot(fetch) = &mut self.transfer.phase
+            && let Some(manifest) = fetch.empty_manifest()
+        {
+            actions.push(Action::Transfer(Transfer::Begin(manifest)));
+        }
+        loop {
+            let connected = self.links.ids().filter(|id| self.links.is_connected(*id));
+            let donor = self.transfer.donors.pick(now, connected);
+            let Phase::Snapshot(fetch) = &mut self.transfer.phase else { return false };
+            let (instance, root) = (fetch.instance(), fetch.root());
+            if fetch.is_complete() {
+                if self.executing.is_empty() {
+                    fetch.install();
+                    actions.push(Action::Transfer(Transfer::Install { instance, root }));
+                }
+                return false;
+            }
+            let Some(donor) = donor else {
+                // Whoever may be asked has none of it any more: the target has moved on.
+                let is_gone = fetch.has_unasked() && self.transfer.donors.open().next().is_none();
+                if is_gone {
+                    self.set_phase(Phase::Idle);
+                    self.begin_transfer(now);
+                }
+                return is_gone;
+            };
+            let wanted = if let Some(page) = fetch.next_page() {
+                Wanted::Page { instance, root, page }
+            } else if let Some(index) = fetch.next_chunk() {
+                Wanted::Chunk { instance, root, index }
+            } else {
+                return false;
+            };
+            self.put_question(now, donor, wanted, actions);
+        }
+    }
+
+    /// A question was not answered: somebody else is asked.
+    fn give_back(&mut self, wanted: Wanted) {
+        match (&mut self.transfer.phase, wanted) {
+            (Phase::Log(fetch), Wanted::Batches { from, last, .. }) => fetch.give_back(from, last),
+            (Phase::Snapshot(fetch), Wanted::Page { instance, page, .. }) if instance == fetch.instance() => {
+                fetch.give_back_page(page);
+            }
+            (Phase::Snapshot(fetch), Wanted::Chunk { instance, index, .. })
+                if instance == fetch.instance() =>
+            {
+                fetch.give_back_chunk(index);
+            }
+            (
+                Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Offers(_) | Phase::Snapshot(_),
+                Wanted::Digests { .. }
+                | Wanted::Batches { .. }
+                | Wanted::Snapshot { .. }
+                | Wanted::Page { .. }
+                | Wanted::Chunk { .. },
+            ) => {}
+        }
+    }
+
+    /// When the transfer has something to do if nothing else happens.
+    pub(super) fn transfer_deadline(&self) -> Option<Timestamp> {
+        match &self.transfer.phase {
+            Phase::Idle if !self.minds_transfer() => None,
+            Phase::Idle => {
+                let patience = self.settings.status_period.saturating_mul(STALL_PERIODS);
+                let stalled = self.transfer.stalled.map(|(_, since)| since.plus(patience));
+                let retries = [self.transfer.no_log_until, self.transfer.no_snapshot_until];
+                retries.into_iter().filter(|until| *until > Timestamp(0)).min().or(stalled)
+            }
+            Phase::Offers(offers) => Some(offers.due),
+            Phase::Digests(_) | Phase::Log(_) | Phase::Snapshot(_) => self.transfer.donors.next_deadline(),
+        }
+    }
+
+    /// Where a transfer stands, for people.
+    pub(super) fn transfer_status(&self) -> Option<TransferStatus> {
+        let (phase, target, (done, total)) = match &self.transfer.phase {
+            Phase::Idle => {
+                let diverged = self.transfer.diverged?;
+                ("waiting", diverged, (0, 0))
+            }
+            Phase::Digests(gap) => ("digests", gap.last, (0, 0)),
+            Phase::Log(fetch) => ("log", fetch.last(), fetch.progress()),
+            Phase::Offers(offers) => ("offers", offers.above, (0, 0)),
+            Phase::Snapshot(fetch) if fetch.is_installing() => {
+                ("install", fetch.instance(), fetch.progress())
+            }
+            Phase::Snapshot(fetch) => ("snapshot", fetch.instance(), fetch.progress()),
+        };
+        Some(TransferStatus { phase, target, done, total, donors: self.transfer.donors.len() })
+    }
+}
+
+/// Bytes of a batch's requests.
+fn weight(recorded: &RecordedBatch) -> usize {
+    recorded.requests.iter().fold(64, |sum, request| sum.saturating_add(request.encoded().len()))
+}
