@@ -224,10 +224,10 @@ pub struct Metrics {
     pub transferred_chunks: Counter,
     /// The instance that a transfer leads to; 0 while there is none.
     pub transfer_target: Gauge,
-    /// Bytes of a transfer that are here.
-    pub transfer_bytes: Gauge,
-    /// Bytes of a transfer when it is done.
-    pub transfer_total_bytes: Gauge,
+    /// Bytes of a snapshot, or instances of the log, that are here.
+    pub transfer_done: Gauge,
+    /// The same, of the whole.
+    pub transfer_total: Gauge,
     /// Replicas that give to it.
     pub transfer_donors: Gauge,
     /// Times that the own state was not the one that a quorum signed.
@@ -333,8 +333,9 @@ impl Metrics {
         let announced_requests = gauge("announced_requests", "Requests that some replicas announce or lack");
         let donor_share = gauge("donor_share_thousandths", "The part of the rate that may be given");
         let transfer_target = gauge("transfer_target_instance", "The instance that a transfer leads to");
-        let transfer_bytes = gauge("transfer_bytes", "Bytes of a transfer that are here");
-        let transfer_total_bytes = gauge("transfer_total_bytes", "Bytes of a transfer when it is done");
+        let transfer_done =
+            gauge("transfer_done", "Bytes of a snapshot, or instances of the log, that are here");
+        let transfer_total = gauge("transfer_total", "Bytes of the whole snapshot, or instances of the log");
         let transfer_donors = gauge("transfer_donors", "Replicas that give to a transfer");
         donor_share.set(1000);
         let resident_bytes = gauge("resident_bytes", "Resident bytes of the process");
@@ -382,8 +383,8 @@ impl Metrics {
             transfers,
             transferred_chunks,
             transfer_target,
-            transfer_bytes,
-            transfer_total_bytes,
+            transfer_done,
+            transfer_total,
             transfer_donors,
             divergences,
             regency,

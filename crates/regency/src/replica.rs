@@ -54,7 +54,7 @@ use tracing::{info, warn};
 pub use conduct::Adversity;
 pub use connection::Patience;
 pub use data_directory::{IdleData, Life, prepare_data};
-pub use progress::{TransferFigures, TransferReport};
+pub use progress::TransferReport;
 pub use status::{Readiness, StatusReport};
 
 use crate::admin::Admin;

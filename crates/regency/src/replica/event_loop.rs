@@ -85,6 +85,8 @@ pub(super) struct EventLoop {
     journal: Journal,
     snapshots: Snapshots,
     directory: DataDirectory,
+    /// Whether the core has said that lost votes do not matter any more, and no mark says so.
+    is_to_remember: bool,
     donor: Donor,
     load: Load,
     progress: Progress,
@@ -145,6 +147,7 @@ impl EventLoop {
             journal: recovered.journal,
             snapshots: recovered.snapshots,
             directory,
+            is_to_remember: false,
             donor,
             load: Load::new(started),
             progress: Progress::new(started),
@@ -270,6 +273,11 @@ impl EventLoop {
     fn hand_over(&mut self) -> Result<(), Failure> {
         self.journal.hand_over()?;
         let (_, obstacle) = self.journal.progress()?;
+        if self.is_to_remember && obstacle.is_none() {
+            // What it rests on is written.
+            self.directory.remember()?;
+            self.is_to_remember = false;
+        }
         let obstacle = obstacle.or_else(|| self.snapshots.obstacle());
         let before = std::mem::replace(&mut self.obstacle, obstacle);
         if before != obstacle {
@@ -434,7 +442,7 @@ impl EventLoop {
             Action::Diverged(instance) => self.on_diverged(instance)?,
             Action::Donate { to, donation } => self.give(to, donation)?,
             Action::Transfer(step) => self.snapshots.transfer(step)?,
-            Action::Remembered => self.directory.remember()?,
+            Action::Remembered => self.is_to_remember = true,
             Action::Reply { client, reply } => match self.routes.find(client, &reply) {
                 Some(connection) if self.network.reply(connection, reply) => {}
                 Some(_) | None => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use regency_protocol::replica::{ReplicaState, ReplicaStatus};
 use serde::Serialize;
 
-use super::progress::{TransferFigures, TransferReport};
+use super::progress::TransferReport;
 
 /// Clock ticks per second in `/proc`: fixed by the kernel's interface.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -31,7 +31,7 @@ pub struct StatusReport {
     pub address: String,
     /// Where it answers about itself.
     pub admin: Option<String>,
-    /// How it takes part: `normal`, `state-lost`, `recovering`.
+    /// How it takes part: `normal`, `leader-change`, `transfer`, `state-lost`, `recovering`.
     pub state: &'static str,
     /// Its view.
     pub view: u64,
@@ -77,18 +77,13 @@ pub struct StatusReport {
     pub readiness: Readiness,
 }
 
-/// The transfer that runs, as the core tells it.
-pub(super) fn transfer_figures(_status: &ReplicaStatus) -> Option<TransferFigures> {
-    // The core does not tell of any yet.
-    None
-}
-
 /// What the report calls a state of the core.
 pub(super) fn state_name(state: ReplicaState) -> &'static str {
     match state {
         ReplicaState::Normal => "normal",
         ReplicaState::LeaderChange => "leader-change",
         ReplicaState::StateLost => "state-lost",
+        ReplicaState::Transfer => "transfer",
         ReplicaState::Behind => "recovering",
     }
 }
@@ -101,6 +96,10 @@ pub(super) fn readiness(status: &ReplicaStatus, quorum: usize) -> Readiness {
              have been for is past"
                 .to_owned(),
         ),
+        ReplicaState::Transfer => {
+            let phase = status.transfer.map_or("waiting", |transfer| transfer.phase);
+            Some(format!("transfer: it gets what it misses from the other replicas ({phase})"))
+        }
         ReplicaState::Behind => {
             Some("behind: the other replicas do not keep any more what it misses".to_owned())
         }

@@ -107,7 +107,8 @@ impl LogCursor {
                 | Record::Lock(_)
                 | Record::Confirm(_)
                 | Record::Certificate(_)
-                | Record::Checkpoint(_) => {}
+                | Record::Checkpoint(_)
+                | Record::Bounds(_) => {}
             }
         }
         self.is_over = true;

@@ -6,9 +6,7 @@ use tracing::{info, warn};
 
 use super::super::journal::Obstacle;
 use super::super::progress::TransferReport;
-use super::super::status::{
-    ProcessFigures, Readiness, StatusReport, readiness, state_name, transfer_figures,
-};
+use super::super::status::{ProcessFigures, Readiness, StatusReport, readiness, state_name};
 use super::EventLoop;
 use crate::failure::{ErrorCode, Failure};
 
@@ -32,11 +30,11 @@ impl EventLoop {
         metrics.sessions.set(gauge(status.sessions as u64));
         metrics.retained_bytes.set(gauge(status.retained_bytes as u64));
         metrics.stable_checkpoint.set(gauge(status.stable_checkpoint.0));
-        let transfer = self.progress.observe(Instant::now(), transfer_figures(&status));
+        let transfer = self.progress.observe(Instant::now(), status.transfer.as_ref());
         let of = |figure: fn(&TransferReport) -> u64| gauge(transfer.as_ref().map_or(0, figure));
         metrics.transfer_target.set(of(|transfer| transfer.target));
-        metrics.transfer_bytes.set(of(|transfer| transfer.bytes));
-        metrics.transfer_total_bytes.set(of(|transfer| transfer.total_bytes));
+        metrics.transfer_done.set(of(|transfer| transfer.done));
+        metrics.transfer_total.set(of(|transfer| transfer.total));
         metrics.transfer_donors.set(of(|transfer| transfer.donors));
         metrics.held_messages.set(gauge(self.held.len() as u64));
         metrics.resident_bytes.set(gauge(figures.resident_bytes));

@@ -11,7 +11,6 @@ use tracing::{error, info};
 
 use super::super::journal::disk_failed;
 use super::super::snapshots::{Done, Unusable};
-use super::super::status::transfer_figures;
 use super::EventLoop;
 use crate::failure::{ErrorCode, Failure};
 
@@ -88,8 +87,8 @@ impl EventLoop {
             self.donor.limit(share);
         }
         if self.progress.take_due(now) {
-            let figures = transfer_figures(&self.core.status());
-            if let Some(report) = self.progress.observe(now, figures) {
+            let transfer = self.core.status().transfer;
+            if let Some(report) = self.progress.observe(now, transfer.as_ref()) {
                 info!("transfer: {report}");
             }
         }
