@@ -236,3 +236,6 @@ impl Worker {
         self.metrics.donated_bytes.inc_by(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;
