@@ -227,3 +227,6 @@ fn failed(error: &KeepError) -> Failure {
         KeepError::Storage(error) => disk_failed(error),
     }
 }
+
+#[cfg(test)]
+mod tests;
