@@ -189,6 +189,8 @@ fn refused(data: &Path, error: &StorageError) -> Failure {
         StorageError::Disk { .. }
         | StorageError::Full { .. }
         | StorageError::TooLong { .. }
+        | StorageError::Cut { .. }
+        | StorageError::Transfer(_)
         | StorageError::Exists { .. } => (ErrorCode::Disk, "check the path, its owner and the disk"),
     };
     Failure::new(code, format!("{}: {error}", data.display()), next)

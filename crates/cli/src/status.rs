@@ -1,5 +1,6 @@
 //! `regency status`: one row per replica of the cluster file, unreachable ones too.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use regency::config::{CLUSTER_FILE, Cluster};
 use regency::protocol::view::Member;
+use regency::replica::TransferReport;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -24,6 +26,7 @@ const REPORTED: &[&str] = &[
     "executed",
     "chain",
     "stable_checkpoint",
+    "transfer",
     "pending_requests",
     "sessions",
     "pid",
@@ -155,7 +158,14 @@ impl Status {
         for column in table.column_iter_mut().skip(3) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        format!("cluster {}\n{table}", self.cluster)
+        let mut text = format!("cluster {}\n{table}", self.cluster);
+        for row in &self.replicas {
+            if let Some(transfer) = row.transfer() {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "\nreplica {} transfers: {transfer}", row.id);
+            }
+        }
+        text
     }
 }
 
@@ -186,6 +196,11 @@ impl Row {
             Err(error) => row.error = Some(error),
         }
         row
+    }
+
+    /// The transfer that the replica reports.
+    fn transfer(&self) -> Option<TransferReport> {
+        serde_json::from_value(self.value("transfer").clone()).ok()
     }
 
     fn value(&self, key: &str) -> &Value {
@@ -251,6 +266,21 @@ mod tests {
         );
         let lost = row(1, json!({"state": "state-lost", "view": 0, "regency": 1}));
         assert_eq!(defect(vec![normal(0, 1), lost]), Some("replica 1 is state-lost".to_owned()));
+    }
+
+    #[test]
+    fn a_transfer_has_a_line_below_the_table() {
+        let transfer = json!({"target": 9, "phase": "snapshot", "unit": "bytes", "done": 1 << 20, "total": 4 << 20,
+            "donors": 3, "per_second": 1024.0 * 1024.0, "seconds_left": 3.0});
+        let rows =
+            vec![row(0, json!({"transfer": null})), row(1, json!({"transfer": transfer})), row(2, json!({}))];
+        let table = Status { cluster: String::new(), replicas: rows }.table();
+        assert!(
+            table.ends_with(
+                "\nreplica 1 transfers: snapshot 25% of 4.0 MiB, 1.0 MiB/s from 3 donors, 3 s left"
+            ),
+            "{table}"
+        );
     }
 
     #[test]

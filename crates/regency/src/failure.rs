@@ -126,6 +126,8 @@ codes! {
     Diverged = 134, Safety;
     /// A disk with less room than the reserve.
     DiskFull = 135, Safety;
+    /// A state that a quorum signed and the service does not take over.
+    StateRefused = 136, Safety;
 }
 
 impl fmt::Display for ErrorCode {

@@ -46,6 +46,7 @@ use regency_protocol::view::{Mode, RequestAuth, View};
 use crate::client::ClientConfig;
 use crate::config::{
     Cluster, DISK_RESERVE_BYTES, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig,
+    TRANSFER_BYTES_PER_SECOND,
 };
 use crate::crypto::SigningKey;
 use crate::failure::{ErrorCode, Failure};
@@ -148,6 +149,7 @@ impl LocalCluster {
             admin: None,
             data,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
+            transfer_bytes_per_second: TRANSFER_BYTES_PER_SECOND,
             log_format: LogFormat::Text,
             log_level: None,
         };

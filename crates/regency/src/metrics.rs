@@ -210,6 +210,28 @@ pub struct Metrics {
     pub snapshot_bytes: Gauge,
     /// The instance of the stable checkpoint.
     pub stable_checkpoint: Gauge,
+    /// Bytes given to replicas that missed something.
+    pub donated_bytes: Counter,
+    /// Chunks of snapshots given to them.
+    pub donated_chunks: Counter,
+    /// Questions of theirs that were answered with nothing.
+    pub donations_refused: Counter,
+    /// Which part of the allowed rate may be given at present, in thousandths.
+    pub donor_share: Gauge,
+    /// Snapshots taken over from others.
+    pub transfers: Counter,
+    /// Chunks of others' snapshots that were kept.
+    pub transferred_chunks: Counter,
+    /// The instance that a transfer leads to; 0 while there is none.
+    pub transfer_target: Gauge,
+    /// Bytes of a snapshot, or instances of the log, that are here.
+    pub transfer_done: Gauge,
+    /// The same, of the whole.
+    pub transfer_total: Gauge,
+    /// Replicas that give to it.
+    pub transfer_donors: Gauge,
+    /// Times that the own state was not the one that a quorum signed.
+    pub divergences: Counter,
     /// The installed regency.
     pub regency: Gauge,
     /// The highest regency that this replica asked for.
@@ -281,6 +303,13 @@ impl Metrics {
         let log_bytes = counter("log_bytes", "Bytes of records written into the log");
         let log_records = counter("log_records", "Records written into the log");
         let snapshots = counter("snapshots", "Snapshots written");
+        let donated_bytes = counter("donated_bytes", "Bytes given to replicas that missed something");
+        let donated_chunks = counter("donated_chunks", "Chunks of snapshots given to other replicas");
+        let donations_refused =
+            counter("donations_refused", "Questions of other replicas that were answered with nothing");
+        let transfers = counter("transfers", "Snapshots taken over from other replicas");
+        let transferred_chunks = counter("transferred_chunks", "Chunks of snapshots taken over");
+        let divergences = counter("divergences", "Times that the state was not the signed one");
         let leader_changes = counter("leader_changes", "Changes of the leader seen");
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
@@ -302,6 +331,13 @@ impl Metrics {
         let wanted_regency = gauge("wanted_regency", "The highest regency that this replica asked for");
         let timeout_doublings = gauge("timeout_doublings", "How often the timeout has doubled");
         let announced_requests = gauge("announced_requests", "Requests that some replicas announce or lack");
+        let donor_share = gauge("donor_share_thousandths", "The part of the rate that may be given");
+        let transfer_target = gauge("transfer_target_instance", "The instance that a transfer leads to");
+        let transfer_done =
+            gauge("transfer_done", "Bytes of a snapshot, or instances of the log, that are here");
+        let transfer_total = gauge("transfer_total", "Bytes of the whole snapshot, or instances of the log");
+        let transfer_donors = gauge("transfer_donors", "Replicas that give to a transfer");
+        donor_share.set(1000);
         let resident_bytes = gauge("resident_bytes", "Resident bytes of the process");
         let cpu_seconds = Gauge::default();
         let round_seconds = Gauge::default();
@@ -340,6 +376,17 @@ impl Metrics {
             snapshot_write_seconds,
             snapshot_bytes,
             stable_checkpoint,
+            donated_bytes,
+            donated_chunks,
+            donations_refused,
+            donor_share,
+            transfers,
+            transferred_chunks,
+            transfer_target,
+            transfer_done,
+            transfer_total,
+            transfer_donors,
+            divergences,
             regency,
             wanted_regency,
             timeout_doublings,

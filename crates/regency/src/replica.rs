@@ -13,16 +13,19 @@ mod clock;
 mod connection;
 mod data_directory;
 mod disk_thread;
+mod donor;
 mod event_loop;
 mod executor;
 mod held;
 mod inbound;
 mod journal;
 mod lazy_disk;
+mod load;
 mod network;
 mod peers;
 mod phases;
 mod port_holder;
+mod progress;
 mod recovery;
 mod resolver;
 mod room;
@@ -51,6 +54,7 @@ use tracing::{info, warn};
 pub use conduct::Adversity;
 pub use connection::Patience;
 pub use data_directory::{IdleData, Life, prepare_data};
+pub use progress::TransferReport;
 pub use status::{Readiness, StatusReport};
 
 use crate::admin::Admin;
@@ -261,6 +265,7 @@ impl ReplicaBuilder {
                 eager_instances: EAGER_INSTANCES,
             },
             disk_reserve_bytes: config.disk_reserve_bytes,
+            transfer_bytes_per_second: config.transfer_bytes_per_second,
             waker,
             view,
             validator: service.validator(),
@@ -465,7 +470,7 @@ fn live(mut parts: Parts, mut directory: DataDirectory) -> Result<(), Failure> {
         is_stopped: &mut is_stopped,
     };
     let Some(recovered) = recovery.run()? else { return Ok(()) };
-    let journal = EventLoop::new(parts, recovered).run()?;
+    let (journal, directory) = EventLoop::new(parts, recovered, directory).run()?;
     match journal.close() {
         Some(last) => directory.stop(last),
         // Nothing is kept, or not all of it: the next start finds out which.
@@ -480,8 +485,8 @@ fn tell_life(life: Life, config: &ReplicaConfig) {
             replica = config.id.0,
             data = %config.data.display(),
             "state-lost: this replica lived before, or its data directory is not that which init made, and with \
-             durability {:?} its votes are gone. It follows but does not vote, and counts in f. To begin the whole \
-             cluster anew, stop all replicas and run `regency cluster DIR --fresh`",
+             durability {:?} its votes are gone. It gets what it misses from the others; until what its votes can have \
+             been for is past, it does not vote, and counts in f",
             durability_name(config.cluster.durability())
         ),
     }

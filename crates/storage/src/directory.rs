@@ -1,8 +1,9 @@
 //! Whose data directory this is, whether a process uses it, and whether votes may have been lost.
 //!
-//! Three marks answer the last question. *Never voted* is written by `init` alone [PROPOSE-5]; *clean stop* when
+//! Four marks answer the last question. *Never voted* is written by `init` alone [PROPOSE-5]; *clean stop* when
 //! the replica stops in order [RECOVER-2]; both go, durably, before the first vote. *Running* names the boot of the
-//! operating system in which the replica began to vote last. An empty directory has none, and that is amnesia: a
+//! operating system in which the replica began to vote last. *Votes lost* outweighs them all, from before a new log
+//! is begun until nothing that was forgotten matters any more. An empty directory has none, and that is amnesia: a
 //! replica that lost its disk must not be taken for one that never voted.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -27,6 +28,8 @@ const NEVER_VOTED_FILE: &str = "never-voted";
 const CLEAN_STOP_FILE: &str = "clean-stop";
 /// The replica began to vote.
 const RUNNING_FILE: &str = "running";
+/// The replica lost votes, and its log is not everything that it ever recorded.
+const VOTES_LOST_FILE: &str = "votes-lost";
 /// How the names of all other files begin that a replica keeps.
 const PREFIXES: [&str; 4] = ["log-", "snapshot-", "transfer-", "damaged-"];
 
@@ -56,6 +59,8 @@ pub enum Life {
         /// The boot in which it ran.
         boot: BootId,
     },
+    /// It had lost votes, and what those can have been for was not past.
+    VotesLost,
     /// Nothing is known: an empty directory. Amnesia.
     Unknown,
 }
@@ -153,20 +158,26 @@ impl Marks {
         Ok((Self { disk, identity }, life))
     }
 
-    /// From now on the replica may vote: the marks of a past without loss go, durably.
+    /// From now on the replica may vote: the marks of a past without loss go, durably, and then that of a loss, whose
+    /// consequences are past.
     ///
     /// # Errors
     /// The disk refused: no vote may leave.
     pub fn begin_voting(&mut self, boot: BootId) -> Result<(), StorageError> {
-        let disk = self.disk.as_ref();
-        write(disk, &self.identity, RUNNING_FILE, &boot.0)?;
-        for name in [NEVER_VOTED_FILE, CLEAN_STOP_FILE] {
-            match disk.remove(name) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                outcome => outcome.on(DiskOperation::Remove, name)?,
-            }
-        }
-        disk.sync_directory().on(DiskOperation::SyncDirectory, ".")
+        write(self.disk.as_ref(), &self.identity, RUNNING_FILE, &boot.0)?;
+        self.remove(&[NEVER_VOTED_FILE, CLEAN_STOP_FILE])?;
+        // Last: as long as it is there, the others mean nothing.
+        self.remove(&[VOTES_LOST_FILE])
+    }
+
+    /// Votes of this replica are lost, and remain so, durably, until [`begin_voting`](Self::begin_voting), whatever
+    /// is recorded meanwhile.
+    ///
+    /// # Errors
+    /// The disk refused: no new log may be begun.
+    pub fn lose_votes(&mut self) -> Result<(), StorageError> {
+        write(self.disk.as_ref(), &self.identity, VOTES_LOST_FILE, &[])?;
+        self.remove(&[NEVER_VOTED_FILE, CLEAN_STOP_FILE])
     }
 
     /// The replica has stopped, votes no more, and all that it recorded up to `log` is durable.
@@ -176,9 +187,27 @@ impl Marks {
     pub fn stop(self, log: LogPosition) -> Result<(), StorageError> {
         write(self.disk.as_ref(), &self.identity, CLEAN_STOP_FILE, &log.0.to_le_bytes())
     }
+
+    /// Removes marks, as far as they are there, durably.
+    fn remove(&self, names: &[&str]) -> Result<(), StorageError> {
+        let mut has_changed = false;
+        for name in names {
+            match self.disk.remove(name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                outcome => {
+                    outcome.on(DiskOperation::Remove, name)?;
+                    has_changed = true;
+                }
+            }
+        }
+        if has_changed { self.disk.sync_directory().on(DiskOperation::SyncDirectory, ".") } else { Ok(()) }
+    }
 }
 
 fn life(disk: &dyn Disk, identity: &Identity) -> Result<Life, StorageError> {
+    if read(disk, identity, VOTES_LOST_FILE)?.is_some() {
+        return Ok(Life::VotesLost);
+    }
     if read(disk, identity, NEVER_VOTED_FILE)?.is_some() {
         return Ok(Life::First);
     }
@@ -197,7 +226,7 @@ fn damaged(name: &str) -> StorageError {
 
 /// Whether a replica keeps a file of this name.
 fn is_kept(name: &str) -> bool {
-    [IDENTITY_FILE, NEVER_VOTED_FILE, CLEAN_STOP_FILE, RUNNING_FILE].contains(&name)
+    [IDENTITY_FILE, NEVER_VOTED_FILE, CLEAN_STOP_FILE, RUNNING_FILE, VOTES_LOST_FILE].contains(&name)
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -330,6 +359,64 @@ mod tests {
             marks.stop(LogPosition(9)).unwrap();
             disk.crash();
             assert_eq!(open(&disk).unwrap().1, Life::CleanStop { log: LogPosition(9) });
+        }
+    }
+
+    #[test]
+    fn lost_votes_stay_lost_until_voting_begins() {
+        let disk = FaultyDisk::seeded(1);
+        Marks::init(&disk, IDENTITY).unwrap();
+        let (mut marks, _) = open(&disk).unwrap();
+        marks.begin_voting(BOOT).unwrap();
+        marks.stop(LogPosition(9)).unwrap();
+        let (mut marks, _) = open(&disk).unwrap();
+        marks.lose_votes().unwrap();
+        assert_eq!(open(&disk).unwrap().1, Life::VotesLost);
+        marks.stop(LogPosition(3)).unwrap();
+        assert_eq!(open(&disk).unwrap().1, Life::VotesLost, "whatever else is marked");
+        open(&disk).unwrap().0.begin_voting(BOOT).unwrap();
+        assert_eq!(open(&disk).unwrap().1, Life::Interrupted { boot: BOOT });
+    }
+
+    #[test]
+    fn no_crash_between_losing_votes_and_voting_again_hides_the_loss() {
+        let later = BootId([5; 16]);
+        for seed in 0..100 {
+            let disk = FaultyDisk::seeded(seed);
+            Marks::init(&disk, IDENTITY).unwrap();
+            let (mut marks, _) = open(&disk).unwrap();
+            marks.begin_voting(BOOT).unwrap();
+            marks.stop(LogPosition(9)).unwrap();
+            let mut after = 0;
+            loop {
+                disk.cut_power_after(after);
+                let lost = open(&disk).and_then(|(mut marks, _)| marks.lose_votes());
+                disk.crash();
+                if lost.is_ok() {
+                    break;
+                }
+                // No new log was begun.
+                let life = open(&disk).unwrap().1;
+                assert!(
+                    life == Life::CleanStop { log: LogPosition(9) } || life == Life::VotesLost,
+                    "{life:?}"
+                );
+                after += 1;
+            }
+            let mut after = 0;
+            loop {
+                assert_eq!(open(&disk).unwrap().1, Life::VotesLost, "seed {seed}");
+                disk.cut_power_after(after);
+                let begun = open(&disk).and_then(|(mut marks, _)| marks.begin_voting(later));
+                disk.crash();
+                let life = open(&disk).unwrap().1;
+                if begun.is_ok() || life != Life::VotesLost {
+                    // Never the clean stop of the life before, which knows another log.
+                    assert_eq!(life, Life::Interrupted { boot: later }, "seed {seed}");
+                    break;
+                }
+                after += 1;
+            }
         }
     }
 

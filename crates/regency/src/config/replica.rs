@@ -16,11 +16,23 @@ use super::{CLUSTER_FILE, DATA_DIRECTORY, KEY_FILE, REPLICA_FILE};
 use crate::failure::{ErrorCode, Failure};
 use crate::keys::Seed;
 
-const KEYS: &[&str] =
-    &["id", "cluster", "key", "data", "disk_reserve_bytes", "listen", "admin", "log_format", "log_level"];
+const KEYS: &[&str] = &[
+    "id",
+    "cluster",
+    "key",
+    "data",
+    "disk_reserve_bytes",
+    "transfer_bytes_per_second",
+    "listen",
+    "admin",
+    "log_format",
+    "log_level",
+];
 
 /// Below so many free bytes a replica stops voting until there is room again, unless its file says otherwise.
 pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
+/// What a replica gives to those that miss something, in bytes a second, unless its file says otherwise.
+pub const TRANSFER_BYTES_PER_SECOND: u64 = 200 << 20;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +82,8 @@ pub struct ReplicaFile {
     pub data: Option<PathBuf>,
     /// Below so many free bytes the replica stops voting until there is room again.
     pub disk_reserve_bytes: Option<u64>,
+    /// What the replica gives to those that miss something, in bytes a second; 0 for no limit.
+    pub transfer_bytes_per_second: Option<u64>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// What is logged, in the syntax of `RUST_LOG`.
@@ -88,6 +102,7 @@ impl ReplicaFile {
             key: None,
             data: None,
             disk_reserve_bytes: None,
+            transfer_bytes_per_second: None,
             log_format: LogFormat::Text,
             log_level: None,
         }
@@ -117,6 +132,7 @@ impl ReplicaFile {
             key: path("key")?,
             data: path("data")?,
             disk_reserve_bytes: root.number("disk_reserve_bytes")?,
+            transfer_bytes_per_second: root.number("transfer_bytes_per_second")?,
             log_format: LogFormat::parse(log_format)
                 .ok_or_else(|| root.bad("log_format", "\"text\" or \"json\""))?,
             log_level: root.text("log_level")?.map(str::to_owned),
@@ -152,10 +168,13 @@ impl ReplicaFile {
         );
         line("The private key, mode 0600, relative to this directory.", "key", path(&self.key), KEY_FILE);
         line("The data directory, relative to this directory.", "data", path(&self.data), DATA_DIRECTORY);
-        let reserve = match self.disk_reserve_bytes {
-            Some(bytes) => format!("disk_reserve_bytes = {bytes}"),
-            None => format!("# disk_reserve_bytes = {DISK_RESERVE_BYTES}"),
+        let number = |key: &str, value: Option<u64>, default: u64| match value {
+            Some(value) => format!("{key} = {value}"),
+            None => format!("# {key} = {default}"),
         };
+        let reserve = number("disk_reserve_bytes", self.disk_reserve_bytes, DISK_RESERVE_BYTES);
+        let rate =
+            number("transfer_bytes_per_second", self.transfer_bytes_per_second, TRANSFER_BYTES_PER_SECOND);
         line(
             "Where to listen; by default the address in the cluster file.",
             "listen",
@@ -185,7 +204,10 @@ impl ReplicaFile {
         let _ = write!(
             out,
             "# With fewer free bytes on the data directory's disk the replica stops voting until there is room.\n\
-             {reserve}\n"
+             {reserve}\n\
+             # What this replica gives to others that miss something, in bytes a second; 0 for no limit. While ordering \
+             suffers it gives less, down to a tenth.\n\
+             {rate}\n"
         );
         out
     }
@@ -208,6 +230,8 @@ pub struct ReplicaConfig {
     pub data: PathBuf,
     /// Below so many free bytes on its disk the replica stops voting until there is room again.
     pub disk_reserve_bytes: u64,
+    /// What it gives to those that miss something, in bytes a second; 0 for no limit.
+    pub transfer_bytes_per_second: u64,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// What is logged.
@@ -256,6 +280,7 @@ impl ReplicaConfig {
             admin,
             data,
             disk_reserve_bytes: file.disk_reserve_bytes.unwrap_or(DISK_RESERVE_BYTES),
+            transfer_bytes_per_second: file.transfer_bytes_per_second.unwrap_or(TRANSFER_BYTES_PER_SECOND),
             log_format: file.log_format,
             log_level: file.log_level,
         })
@@ -300,6 +325,7 @@ mod tests {
         file.admin = Some("localhost:10".into());
         file.data = Some("/var/lib/with \"quotes\"".into());
         file.disk_reserve_bytes = Some(5);
+        file.transfer_bytes_per_second = Some(0);
         file.log_format = LogFormat::Json;
         file.log_level = Some("regency=debug".into());
         assert_eq!(parse(&file.to_toml()).unwrap(), file);

@@ -2,7 +2,8 @@
 //!
 //! Marks, log and snapshots lie in it, each in the format of `regency-storage`; this file turns what they tell into
 //! what the replica may do, and their errors into a person's. A replica that may have forgotten a vote must not
-//! vote again [RECOVER-2]; its marks stay as they are, so that it stays one that has forgotten.
+//! vote [RECOVER-2]; a mark keeps it one that has forgotten, whatever it records, until the core says that what it
+//! forgot is past.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use regency_protocol::ids::{ClusterId, LogPosition, ReplicaId};
 use regency_storage::directory::{BootId, DirectoryLock, Life as Past, Marks};
 use regency_storage::{Identity, RealDisk, StorageError};
 
+use super::donor::OpenDisk;
 use crate::config::Durability;
 use crate::failure::{ErrorCode, Failure};
 
@@ -38,6 +40,8 @@ pub(super) struct DataDirectory {
     marks: Marks,
     boot: BootId,
     life: Life,
+    /// Whether a mark says that votes are lost.
+    is_marked_lost: bool,
     /// Holds the directory until it is dropped.
     _lock: DirectoryLock,
 }
@@ -52,11 +56,30 @@ impl DataDirectory {
         let life = life_after(past, durability, boot);
         // A boot without a name is never the same one.
         let boot = boot.map_or_else(random_boot, Ok)?;
-        Ok(Self { path: path.to_owned(), identity, marks, boot, life, _lock: lock })
+        let is_marked_lost = past == Past::VotesLost;
+        Ok(Self { path: path.to_owned(), identity, marks, boot, life, is_marked_lost, _lock: lock })
     }
 
     pub(super) fn life(&self) -> Life {
         self.life
+    }
+
+    /// Votes are lost, and stay so after the next start: durable before anything new is recorded.
+    pub(super) fn lose_votes(&mut self) -> Result<(), Failure> {
+        self.life = Life::VotesLost;
+        self.is_marked_lost = true;
+        let lost = self.marks.lose_votes();
+        lost.map_err(|error| refused(&self.path, &self.identity, error))
+    }
+
+    /// What votes that are lost can have been for is past: the log is everything from now on.
+    pub(super) fn remember(&mut self) -> Result<(), Failure> {
+        if !self.is_marked_lost {
+            return Ok(());
+        }
+        self.begin_voting()?;
+        self.is_marked_lost = false;
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -72,6 +95,12 @@ impl DataDirectory {
         RealDisk::new(&self.path)
     }
 
+    /// Opens them anew, on any thread.
+    pub(super) fn open_disk(&self) -> OpenDisk {
+        let disk = self.disk();
+        Box::new(move || Box::new(disk.clone()))
+    }
+
     /// From now on votes may leave: durable before the first of them.
     pub(super) fn begin_voting(&mut self) -> Result<(), Failure> {
         let begun = self.marks.begin_voting(self.boot);
@@ -80,7 +109,10 @@ impl DataDirectory {
 
     /// The replica has ended in order: all its records up to `log` are durable.
     pub(super) fn stop(self, log: LogPosition) -> Result<(), Failure> {
-        let Self { path, identity, marks, .. } = self;
+        let Self { path, identity, marks, is_marked_lost, .. } = self;
+        if is_marked_lost {
+            return Ok(());
+        }
         marks.stop(log).map_err(|error| refused(&path, &identity, error))
     }
 }
@@ -136,7 +168,7 @@ impl IdleData {
 fn life_after(past: Past, durability: Durability, boot: Option<BootId>) -> Life {
     match (durability, past) {
         (_, Past::First) => Life::First,
-        (_, Past::Unknown) | (Durability::None, _) => Life::VotesLost,
+        (_, Past::Unknown | Past::VotesLost) | (Durability::None, _) => Life::VotesLost,
         (Durability::Sync | Durability::Async, Past::CleanStop { log }) => Life::Kept { records: log },
         (Durability::Sync, Past::Interrupted { .. }) => Life::Kept { records: LogPosition(0) },
         // What was written and not synced is there as long as the operating system has not gone down.
@@ -252,6 +284,26 @@ mod tests {
         stopping.stop(LogPosition(9)).unwrap();
         assert_eq!(life(&path, Durability::Async), Life::Kept { records: LogPosition(9) });
         assert_eq!(life(&path, Durability::None), Life::VotesLost);
+    }
+
+    #[test]
+    fn lost_votes_are_lost_after_each_start_until_they_do_not_matter() {
+        let path = prepared("lost");
+        let open = || DataDirectory::open(&path, OWN, Durability::Sync).unwrap();
+        let mut directory = open();
+        directory.begin_voting().unwrap();
+        directory.lose_votes().unwrap();
+        assert_eq!(directory.life(), Life::VotesLost);
+        directory.stop(LogPosition(9)).unwrap();
+        let mut directory = open();
+        assert_eq!(directory.life(), Life::VotesLost, "a stop in order says nothing of what was lost before");
+        directory.remember().unwrap();
+        drop(directory);
+        let mut directory = open();
+        assert_eq!(directory.life(), Life::Kept { records: LogPosition(0) });
+        directory.remember().unwrap();
+        directory.stop(LogPosition(4)).unwrap();
+        assert_eq!(open().life(), Life::Kept { records: LogPosition(4) });
     }
 
     #[test]

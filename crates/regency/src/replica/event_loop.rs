@@ -5,6 +5,9 @@
 //! decides; this file carries out [EXEC-1, VOTE-1]: with durability `sync` a vote leaves in the turn that hears that
 //! its record is durable, with `async` when its record is written, with `none` in the turn in which it is made.
 
+mod figures;
+mod transfers;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -26,21 +29,25 @@ use tracing::{info, warn};
 use super::clock::Clock;
 use super::conduct::Conduct;
 use super::connection::ConnectionId;
+use super::data_directory::DataDirectory;
 use super::disk_thread::DISK_WAIT;
+use super::donor::Donor;
 use super::executor::Executor;
 use super::held::Held;
 use super::inbound::Inbound;
 use super::journal::{Journal, Obstacle};
+use super::load::Load;
 use super::network::Network;
 use super::phases::Phases;
+use super::progress::Progress;
 use super::recovery::Recovered;
 use super::routes::Routes;
 use super::snapshots::Snapshots;
-use super::status::{ProcessFigures, Readiness, StatusReport, readiness, state_name};
+use super::status::Readiness;
 use super::verifier::Verifier;
 use super::{Command, Identity, Shared};
 use crate::crypto::SigningKey;
-use crate::failure::{ErrorCode, Failure};
+use crate::failure::Failure;
 use crate::logging::Quieter;
 use crate::metrics::{Fault, Metrics, Phase};
 use crate::service::Validator;
@@ -57,6 +64,7 @@ pub(super) struct Parts {
     pub(super) conduct: Conduct,
     pub(super) core: CoreConfig,
     pub(super) disk_reserve_bytes: u64,
+    pub(super) transfer_bytes_per_second: u64,
     pub(super) waker: Arc<Waker>,
     pub(super) executor: Executor,
     pub(super) validator: Option<Validator>,
@@ -75,7 +83,13 @@ pub(super) struct EventLoop {
     conduct: Conduct,
     core: Core,
     journal: Journal,
-    snapshots: Option<Snapshots>,
+    snapshots: Snapshots,
+    directory: DataDirectory,
+    /// Whether the core has said that lost votes do not matter any more, and no mark says so.
+    is_to_remember: bool,
+    donor: Donor,
+    load: Load,
+    progress: Progress,
     /// What must wait until its record is durable.
     held: Held,
     /// Why no input is taken just now.
@@ -112,9 +126,17 @@ enum Flow {
 
 impl EventLoop {
     /// A loop before its first turn.
-    pub(super) fn new(parts: Parts, recovered: Recovered) -> Self {
+    pub(super) fn new(parts: Parts, recovered: Recovered, directory: DataDirectory) -> Self {
         let verifier = Verifier::new(parts.view.clone());
         let mut clock = Clock::start();
+        let started = Instant::now();
+        let donor = Donor::new(
+            directory.open_disk(),
+            directory.identity(),
+            parts.transfer_bytes_per_second,
+            parts.waker,
+            parts.metrics.clone(),
+        );
         Self {
             identity: parts.identity,
             view: parts.view,
@@ -124,6 +146,11 @@ impl EventLoop {
             core: recovered.core,
             journal: recovered.journal,
             snapshots: recovered.snapshots,
+            directory,
+            is_to_remember: false,
+            donor,
+            load: Load::new(started),
+            progress: Progress::new(started),
             held: Held::new(recovered.durable),
             obstacle: None,
             disk_reserve_bytes: parts.disk_reserve_bytes,
@@ -138,7 +165,7 @@ impl EventLoop {
             quieter: Quieter::default(),
             commands: parts.commands,
             shared: parts.shared,
-            started: Instant::now(),
+            started,
             inbox: Vec::new(),
             verdicts: Vec::new(),
             actions: recovered.actions,
@@ -148,8 +175,8 @@ impl EventLoop {
         }
     }
 
-    /// Runs until it is told to stop; returns the log, to be closed.
-    pub(super) fn run(mut self) -> Result<Journal, Failure> {
+    /// Runs until it is told to stop; returns the log, to be closed, and the directory in which it lies.
+    pub(super) fn run(mut self) -> Result<(Journal, DataDirectory), Failure> {
         // What the recovery left to do.
         self.carry_out()?;
         self.hand_over()?;
@@ -159,7 +186,7 @@ impl EventLoop {
                 self.flush();
                 self.network.stop();
                 info!("stopped");
-                return Ok(self.journal);
+                return Ok((self.journal, self.directory));
             }
             if self.obstacle.is_none() {
                 self.turn()?;
@@ -217,6 +244,7 @@ impl EventLoop {
             self.handle(Event::Tick);
         }
         self.settle()?;
+        self.send_donations();
         self.conduct.release(self.now, |to, message| self.network.send_to(to, message));
         self.hand_over()?;
         self.flush();
@@ -224,6 +252,7 @@ impl EventLoop {
         if lines_changed || is_due {
             self.tell_readiness();
         }
+        self.look_at_transfers();
         Ok(())
     }
 
@@ -237,18 +266,19 @@ impl EventLoop {
             }
             self.handle(Event::Durable(durable));
         }
-        if let Some(snapshots) = &mut self.snapshots
-            && let Some((instance, root)) = snapshots.finished()?
-        {
-            self.handle(Event::Snapshotted { instance, root });
-        }
-        Ok(())
+        self.hear_snapshots()
     }
 
     /// Hands over the records of the turn: before anything of the turn leaves.
     fn hand_over(&mut self) -> Result<(), Failure> {
         self.journal.hand_over()?;
         let (_, obstacle) = self.journal.progress()?;
+        if self.is_to_remember && obstacle.is_none() {
+            // What it rests on is written.
+            self.directory.remember()?;
+            self.is_to_remember = false;
+        }
+        let obstacle = obstacle.or_else(|| self.snapshots.obstacle());
         let before = std::mem::replace(&mut self.obstacle, obstacle);
         if before != obstacle {
             self.tell_readiness();
@@ -409,7 +439,10 @@ impl EventLoop {
             Action::Append { position, record } => self.journal.append(position, &record)?,
             Action::Cut(below) => self.journal.cut(below),
             Action::Snapshot(head) => self.take_snapshot(head)?,
-            Action::Diverged(instance) => return Err(diverged(instance)),
+            Action::Diverged(instance) => self.on_diverged(instance)?,
+            Action::Donate { to, donation } => self.give(to, donation)?,
+            Action::Transfer(step) => self.snapshots.transfer(step)?,
+            Action::Remembered => self.is_to_remember = true,
             Action::Reply { client, reply } => match self.routes.find(client, &reply) {
                 Some(connection) if self.network.reply(connection, reply) => {}
                 Some(_) | None => {
@@ -439,16 +472,19 @@ impl EventLoop {
 
     /// Freezes the state as it is now, and lets it be written in the background.
     fn take_snapshot(&mut self, head: Box<SnapshotHead>) -> Result<(), Failure> {
-        let Some(snapshots) = &mut self.snapshots else { return Ok(()) };
         let begun = Instant::now();
         let image = self.executor.snapshot();
         self.metrics.snapshot_freeze_seconds.observe(begun.elapsed().as_secs_f64());
-        snapshots.begin(head, image, self.core.status().stable_checkpoint)
+        self.snapshots.write(head, image, self.core.status().stable_checkpoint)
     }
 
     fn enter_phase(&mut self, instance: InstanceId, phase: Phase) {
         if let Some((left, time)) = self.phases.enter(instance, phase, Instant::now()) {
             self.metrics.observe_phase(left, time);
+            match left {
+                Phase::Write | Phase::Accept => self.load.observe(time),
+                Phase::Propose | Phase::Execute => {}
+            }
         }
     }
 
@@ -468,102 +504,4 @@ impl EventLoop {
         }
         Flow::On
     }
-
-    fn report(&mut self) -> StatusReport {
-        self.network.tally();
-        let status = self.core.status();
-        let figures = ProcessFigures::read();
-        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let metrics = &self.metrics;
-        metrics.decided.set(gauge(status.decided.0));
-        metrics.executed.set(gauge(status.executed.0));
-        metrics.certified.set(gauge(status.certified.0));
-        let known = u64::try_from(metrics.regency.set(gauge(status.regency.0))).unwrap_or(0);
-        metrics.leader_changes.inc_by(status.regency.0.saturating_sub(known));
-        metrics.wanted_regency.set(gauge(status.wanted_regency.0));
-        metrics.timeout_doublings.set(status.backoff.into());
-        metrics.announced_requests.set(gauge(status.announced_requests as u64));
-        metrics.round_seconds.set(status.round.as_secs_f64());
-        metrics.pending_requests.set(gauge(status.pending_requests as u64));
-        metrics.sessions.set(gauge(status.sessions as u64));
-        metrics.retained_bytes.set(gauge(status.retained_bytes as u64));
-        metrics.stable_checkpoint.set(gauge(status.stable_checkpoint.0));
-        metrics.held_messages.set(gauge(self.held.len() as u64));
-        metrics.resident_bytes.set(gauge(figures.resident_bytes));
-        metrics.cpu_seconds.set(figures.cpu.as_secs_f64());
-        StatusReport {
-            cluster: self.view.cluster().to_string(),
-            id: self.identity.id.0,
-            address: self.identity.address.clone(),
-            admin: self.identity.admin.clone(),
-            state: state_name(status.state),
-            view: status.view.0,
-            regency: status.regency.0,
-            leader: status.leader.0,
-            decided: status.decided.0,
-            executed: status.executed.0,
-            chain: status.chain.to_string(),
-            stable_checkpoint: status.stable_checkpoint.0,
-            certified: status.certified.0,
-            pending_requests: status.pending_requests as u64,
-            sessions: status.sessions as u64,
-            retained_from: status.retained_from.0,
-            retained_bytes: status.retained_bytes as u64,
-            peers_connected: self.network.peer_channels() as u64,
-            clients_connected: self.network.client_connections() as u64,
-            service: self.identity.service.clone(),
-            pid: std::process::id(),
-            resident_bytes: figures.resident_bytes,
-            cpu_seconds: figures.cpu.as_secs_f64(),
-            uptime_seconds: self.started.elapsed().as_secs_f64(),
-            readiness: self.readiness(),
-        }
-    }
-
-    fn readiness(&self) -> Readiness {
-        let obstacle = self.obstacle.map(|obstacle| match obstacle {
-            Obstacle::Full => disk_full(self.disk_reserve_bytes).to_string(),
-            Obstacle::Behind => "the disk is too slow: records wait to be written".to_owned(),
-        });
-        match obstacle {
-            Some(reason) => Readiness { ready: false, reason: Some(reason) },
-            None => readiness(&self.core.status(), self.view.quorum()),
-        }
-    }
-
-    /// Tells whoever waits, and the log, when the replica begins or ceases to take part.
-    fn tell_readiness(&mut self) {
-        let now = self.readiness();
-        if self.told.as_ref() == Some(&now) {
-            return;
-        }
-        match &now.reason {
-            None => info!("ready"),
-            Some(reason) if self.told.is_none() => info!("not ready: {reason}"),
-            Some(reason) => warn!("not ready any more: {reason}"),
-        }
-        self.shared.set(now.clone());
-        self.told = Some(now);
-    }
-}
-
-fn disk_full(reserve_bytes: u64) -> Failure {
-    Failure::new(
-        ErrorCode::DiskFull,
-        format!(
-            "less than {reserve_bytes} bytes are free on the disk of the data directory: this replica does not vote"
-        ),
-        "make room, and it goes on by itself",
-    )
-}
-
-fn diverged(instance: InstanceId) -> Failure {
-    Failure::new(
-        ErrorCode::Diverged,
-        format!(
-            "THE STATE OF THIS REPLICA IS NOT THAT OF THE OTHERS: after instance {instance} a quorum has signed \
-             another one, and the replica stopped"
-        ),
-        "keep its data directory and report this: the service is not deterministic, or memory or disk are bad",
-    )
 }

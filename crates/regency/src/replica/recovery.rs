@@ -1,8 +1,9 @@
-//! From what lies in the data directory to a replica that takes part again [RECOVER-1].
+//! From what lies in the data directory to a replica that goes on [RECOVER-1].
 //!
 //! On the replica's own thread, before it serves anybody: the newest good snapshot, then the log, executed through
-//! the service, then [`Core::resume`]. What cannot be read leaves a replica that has lost its votes [RECOVER-2]:
-//! its files and marks stay as they are, so that it is the same after the next start.
+//! the service, then [`Core::resume`]. A log that is damaged, or ends too early, has lost votes [RECOVER-2]: a mark
+//! says so before a new one is begun, and until the core knows that they do not matter any more. What is missing
+//! beside votes comes from the other replicas.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use regency_protocol::record::{Durability, Record};
 use regency_protocol::replica::{Replica as Core, ReplicaConfig as CoreConfig, Start};
 use regency_protocol::snapshot::SnapshotHead;
 use regency_protocol::time::Timestamp;
-use regency_storage::log::{self, Log, LogSettings, Recovered as RecoveredLog};
+use regency_storage::log::{self, DamagedLog, Log, LogSettings, Recovered as RecoveredLog, Tail};
 use regency_storage::snapshots::SnapshotStore;
 use regency_storage::{Disk, StorageError};
 use tracing::{info, warn};
@@ -30,7 +31,7 @@ use super::lazy_disk::{LazyDisk, Unsynced};
 use super::room::Room;
 use super::snapshots::{self, Snapshots};
 use super::written_log::WrittenLog;
-use crate::failure::Failure;
+use crate::failure::{ErrorCode, Failure};
 use crate::metrics::Metrics;
 
 /// How often a long reading tells how far it is.
@@ -55,17 +56,19 @@ pub(super) struct Recovery<'a> {
 pub(super) struct Recovered {
     pub(super) core: Core,
     pub(super) journal: Journal,
-    pub(super) snapshots: Option<Snapshots>,
+    pub(super) snapshots: Snapshots,
     /// Everything up to it is durable.
     pub(super) durable: LogPosition,
     /// What the core wants done first.
     pub(super) actions: Vec<Action>,
 }
 
-/// Why a reading did not end with a replica that may vote.
+/// Why a reading did not come to its end.
 enum Setback {
-    /// What is there is not all that there was: the replica has lost its votes.
-    Lost(String),
+    /// The log is damaged: votes are lost.
+    Damaged(Box<DamagedLog>),
+    /// It ends before the last record that it had: votes are lost.
+    Short { last: LogPosition, least: LogPosition },
     /// The replica cannot start.
     Failed(Failure),
     /// Somebody wants it to end.
@@ -79,55 +82,82 @@ struct Reading {
     actions: Vec<Action>,
 }
 
+/// What there is beside the log.
+struct Ground {
+    store: SnapshotStore,
+    /// The image of the service's state before it has executed anything.
+    empty: Vec<u8>,
+    begun: Instant,
+}
+
 impl Recovery<'_> {
     /// Does all of it; nothing if it was stopped.
     pub(super) fn run(self) -> Result<Option<Recovered>, Failure> {
-        match (self.directory.life(), self.config.durability) {
-            (Life::VotesLost, _) => Ok(Some(self.lost())),
-            (Life::First | Life::Kept { .. }, Durability::None) => {
-                self.directory.begin_voting()?;
-                let core = Core::new(CoreConfig { start: Start::Fresh, ..self.config });
-                Ok(Some(without_log(core, Vec::new())))
-            }
-            (Life::First, _) => self.read(LogPosition(0)),
-            (Life::Kept { records }, _) => self.read(records),
+        let store = SnapshotStore::open(Box::new(self.directory.disk()), self.directory.identity());
+        let ground = Ground {
+            store: store.map_err(|error| self.failure(error))?,
+            empty: self.executor.image(),
+            begun: Instant::now(),
+        };
+        match self.config.durability {
+            Durability::None => self.run_without_log(ground).map(Some),
+            Durability::Sync | Durability::Async => self.run_with_log(ground),
         }
     }
 
-    /// One that follows without votes, from the beginning. It keeps nothing: what it would keep now must not be
-    /// taken for everything that it ever recorded.
-    fn lost(self) -> Recovered {
-        let config = CoreConfig { start: Start::StateLost, durability: Durability::None, ..self.config };
-        without_log(Core::new(config), Vec::new())
+    /// Votes are in memory only, snapshots are not.
+    fn run_without_log(mut self, ground: Ground) -> Result<Recovered, Failure> {
+        let mut actions = Vec::new();
+        let core = match self.directory.life() {
+            Life::First | Life::Kept { .. } => {
+                self.directory.begin_voting()?;
+                Core::new(self.config(Start::Fresh))
+            }
+            Life::VotesLost => match self.restore(&ground) {
+                None => Core::new(self.config(Start::StateLost)),
+                snapshot @ Some(_) => self.restart(snapshot, &mut actions),
+            },
+        };
+        let snapshots = self.snapshots(ground.store);
+        Ok(Recovered { core, journal: Journal::None, snapshots, durable: LogPosition(0), actions })
     }
 
-    fn read(mut self, least: LogPosition) -> Result<Option<Recovered>, Failure> {
-        let empty = self.executor.image();
-        let (path, identity) = (self.directory.path().to_owned(), self.directory.identity());
-        let store = SnapshotStore::open(Box::new(self.directory.disk()), identity)
-            .map_err(|error| refused(&path, &identity, error))?;
-        let (disk, unsynced): (Box<dyn Disk>, Option<Unsynced>) = match self.config.durability {
-            Durability::Sync | Durability::None => (Box::new(self.directory.disk()), None),
-            Durability::Async => {
-                let (disk, unsynced) = LazyDisk::new(self.directory.disk());
-                (Box::new(disk), Some(unsynced))
+    fn run_with_log(mut self, ground: Ground) -> Result<Option<Recovered>, Failure> {
+        // The least that the log must have; nothing to compare with once votes are lost.
+        let mut least = match self.directory.life() {
+            Life::First => Some(LogPosition(0)),
+            Life::Kept { records } => Some(records),
+            Life::VotesLost => None,
+        };
+        if least.is_none() {
+            self.directory.lose_votes()?;
+        }
+        let (reading, unsynced) = loop {
+            let (disk, unsynced) = self.log_disk();
+            match self.read(&ground, disk, least) {
+                Ok(reading) => break (reading, unsynced),
+                Err(Setback::Failed(failure)) => return Err(failure),
+                Err(Setback::Stopped) => return Ok(None),
+                Err(Setback::Damaged(damaged)) => {
+                    self.lose(&format!("log damage: {}", damaged.damage()))?;
+                    self.executor.reset(&ground.empty);
+                    break (self.begin_anew(&ground, *damaged)?, unsynced);
+                }
+                Err(Setback::Short { last, least: had }) => {
+                    self.lose(&format!(
+                        "the log ends with record {}, and it had {} when the replica stopped: an older copy of the \
+                         data directory?",
+                        last.0, had.0
+                    ))?;
+                    self.executor.reset(&ground.empty);
+                    least = None;
+                }
             }
         };
-        let reading = match self.replay(&store, &empty, disk, least) {
-            Ok(reading) => reading,
-            Err(Setback::Failed(failure)) => return Err(failure),
-            Err(Setback::Stopped) => return Ok(None),
-            Err(Setback::Lost(cause)) => {
-                warn!(
-                    "state-lost: {cause}. This replica follows but does not vote, and counts in f; its files stay as \
-                     they are"
-                );
-                self.executor.reset(&empty);
-                return Ok(Some(self.lost()));
-            }
-        };
-        // Durable before the first vote can leave.
-        self.directory.begin_voting()?;
+        if least.is_some() && self.directory.life() != Life::VotesLost {
+            // Durable before the first vote can leave.
+            self.directory.begin_voting()?;
+        }
         let Reading { core, log, actions } = reading;
         let durable = log.durable();
         let room = Room::new(self.reserve_bytes);
@@ -136,35 +166,61 @@ impl Recovery<'_> {
             None => Journal::Sync(DiskThread::start(me, log, room, self.waker.clone(), metrics)?),
             Some(unsynced) => Journal::Async(Box::new(WrittenLog::start(me, log, unsynced, room, metrics)?)),
         };
-        let snapshots = Some(Snapshots::new(me, store, self.waker, self.metrics));
+        let snapshots = self.snapshots(ground.store);
         Ok(Some(Recovered { core, journal, snapshots, durable, actions }))
     }
 
+    /// The disk as the log sees it.
+    fn log_disk(&self) -> (Box<dyn Disk>, Option<Unsynced>) {
+        match self.config.durability {
+            Durability::Sync | Durability::None => (Box::new(self.directory.disk()), None),
+            Durability::Async => {
+                let (disk, unsynced) = LazyDisk::new(self.directory.disk());
+                (Box::new(disk), Some(unsynced))
+            }
+        }
+    }
+
+    fn snapshots(&self, store: SnapshotStore) -> Snapshots {
+        let disk = self.directory.open_disk();
+        Snapshots::new(store, disk, self.directory.identity(), self.waker.clone(), self.metrics.clone())
+    }
+
+    fn config(&self, start: Start) -> CoreConfig {
+        CoreConfig { start, ..self.config.clone() }
+    }
+
+    /// Votes are lost: durable before anything new is recorded.
+    fn lose(&mut self, cause: &str) -> Result<(), Failure> {
+        warn!(
+            "state-lost: {cause}. What this replica misses comes from the others; until what its lost votes can have \
+               been for is past, it does not vote, and counts in f"
+        );
+        self.directory.lose_votes()
+    }
+
     /// Puts the state together from the newest good snapshot and the log.
-    fn replay(
+    fn read(
         &mut self,
-        store: &SnapshotStore,
-        empty: &[u8],
+        ground: &Ground,
         disk: Box<dyn Disk>,
-        least: LogPosition,
+        least: Option<LogPosition>,
     ) -> Result<Reading, Setback> {
-        let begun = Instant::now();
-        let snapshot = self.restore(store, empty);
+        let snapshot = self.restore(ground);
         let from = snapshot.as_ref().map_or(InstanceId(0), |(head, _)| head.instance);
-        let config = CoreConfig { start: Start::Fresh, ..self.config.clone() };
-        let mut core = Core::restore(config.clone(), snapshot);
+        let start = if least.is_some() { Start::Fresh } else { Start::StateLost };
+        let mut core = Core::restore(self.config(start), snapshot);
         let settings =
             LogSettings { salt: random_bytes().map_err(Setback::Failed)?, ..LogSettings::default() };
         let mut recovery = log::Recovery::open(disk, self.directory.identity(), settings)
             .map_err(|error| self.setback(error))?;
         let mut records = 0;
-        let mut told = begun;
+        let mut told = ground.begun;
         while let Some(record) = recovery.next_record().map_err(|error| self.setback(error))? {
             let position = record.position;
-            let known = Record::decode(Bytes::copy_from_slice(record.payload)).map_err(|error| {
-                Setback::Lost(format!("record {} of the log is none ({error})", position.0))
-            })?;
-            self.replay_one(&mut core, position, known)?;
+            let known = Record::decode(Bytes::copy_from_slice(record.payload))
+                .map_err(|error| Setback::Failed(unknown_record(position, &error)))?;
+            self.replay(&mut core, position, known)?;
             records += 1;
             if records % RECORDS_PER_LOOK == 0 && told.elapsed() >= TELL_PERIOD {
                 told = Instant::now();
@@ -176,42 +232,63 @@ impl Recovery<'_> {
         }
         let (log, tail) = match recovery.finish().map_err(|error| self.setback(error))? {
             RecoveredLog::Ready(log, tail) => (log, tail),
-            RecoveredLog::Damaged(damaged) => {
-                return Err(Setback::Lost(format!("log damage: {}", damaged.damage())));
-            }
+            RecoveredLog::Damaged(damaged) => return Err(Setback::Damaged(Box::new(damaged))),
         };
-        if log.last() < least {
-            return Err(Setback::Lost(format!(
-                "the log ends with record {}, and it had {} when the replica stopped: an older copy of the data \
-                 directory?",
-                log.last().0,
-                least.0
-            )));
+        if let Some(least) = least.filter(|least| log.last() < *least) {
+            return Err(Setback::Short { last: log.last(), least });
         }
         let mut actions = Vec::new();
         let is_first = from == InstanceId(0) && log.last() == LogPosition(0);
         if is_first && self.directory.life() == Life::First {
-            core = Core::new(config);
+            core = Core::new(self.config(Start::Fresh));
         } else {
             core.resume(self.now, &mut actions);
-            info!(
-                instance = %core.status().executed,
-                snapshot = %from,
-                records,
-                log = ?tail,
-                seconds = begun.elapsed().as_secs_f64(),
-                "recovered"
-            );
+            self.tell(ground, &core, from, records, &tail);
         }
         Ok(Reading { core, log, actions })
     }
 
-    /// Takes a record, and executes what it decides.
-    fn replay_one(&mut self, core: &mut Core, position: LogPosition, record: Record) -> Result<(), Setback> {
+    /// Sets a damaged log aside and begins a new one, at the newest good snapshot.
+    ///
+    /// What the damaged one leads to beyond that stays unused: what it decided would be missing in the new one.
+    fn begin_anew(&mut self, ground: &Ground, damaged: DamagedLog) -> Result<Reading, Failure> {
+        let snapshot = self.restore(ground);
+        let from = snapshot.as_ref().map_or(InstanceId(0), |(head, _)| head.instance);
+        let log = damaged.begin_anew(LogPosition(1)).map_err(|error| self.failure(error))?;
         let mut actions = Vec::new();
-        core.replay(position, record, &mut actions).map_err(|error| {
-            Setback::Lost(format!("record {} of the log does not lead to a state ({error})", position.0))
-        })?;
+        let core = self.restart(snapshot, &mut actions);
+        self.tell(ground, &core, from, 0, &Tail::New);
+        Ok(Reading { core, log, actions })
+    }
+
+    /// A core without votes at a snapshot, or at the beginning.
+    fn restart(&self, snapshot: Option<(SnapshotHead, Digest)>, actions: &mut Vec<Action>) -> Core {
+        let mut core = Core::restore(self.config(Start::StateLost), snapshot);
+        core.resume(self.now, actions);
+        core
+    }
+
+    fn tell(&self, ground: &Ground, core: &Core, snapshot: InstanceId, records: u64, log: &Tail) {
+        let votes = match self.directory.life() {
+            Life::First | Life::Kept { .. } => "kept",
+            Life::VotesLost => "lost",
+        };
+        info!(
+            instance = %core.status().executed,
+            %snapshot,
+            records,
+            ?log,
+            votes,
+            seconds = ground.begun.elapsed().as_secs_f64(),
+            "recovered"
+        );
+    }
+
+    /// Takes a record, and executes what it decides.
+    fn replay(&mut self, core: &mut Core, position: LogPosition, record: Record) -> Result<(), Setback> {
+        let mut actions = Vec::new();
+        core.replay(position, record, &mut actions)
+            .map_err(|error| Setback::Failed(contradiction(position, &error)))?;
         for action in actions {
             let Action::Execute(delivery) = action else { continue };
             let results = self.executor.execute(&delivery).results;
@@ -222,24 +299,31 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Gives the service the state of the newest snapshot that is good.
-    fn restore(&mut self, store: &SnapshotStore, empty: &[u8]) -> Option<(SnapshotHead, Digest)> {
-        for manifest in store.manifests().rev() {
+    /// Gives the service the state of the newest snapshot that is good; a bad one stays, and what is good of it is
+    /// used when it comes from others.
+    fn restore(&mut self, ground: &Ground) -> Option<(SnapshotHead, Digest)> {
+        for manifest in ground.store.manifests().rev() {
             let begun = Instant::now();
-            match snapshots::read(store, manifest.instance, |source| self.executor.restore(source)) {
+            let instance = manifest.instance;
+            let reader = ground.store.read(instance).map_err(snapshots::Unusable::from);
+            let executor = &mut *self.executor;
+            match reader.and_then(|reader| snapshots::read(reader, |source| executor.restore(source))) {
                 Ok(restored) => {
                     info!(
-                        instance = %manifest.instance,
+                        %instance,
                         bytes = restored.bytes,
                         seconds = begun.elapsed().as_secs_f64(),
                         "snapshot read"
                     );
                     return Some((restored.head, restored.root));
                 }
-                Err(failure) => {
-                    warn!("{failure}");
+                Err(error) => {
+                    warn!(
+                        "the snapshot of instance {instance} cannot be used ({error}): an older one, or the other \
+                         replicas, must do"
+                    );
                     // It may have got half of a state.
-                    self.executor.reset(empty);
+                    self.executor.reset(&ground.empty);
                 }
             }
         }
@@ -247,16 +331,29 @@ impl Recovery<'_> {
     }
 
     fn setback(&self, error: StorageError) -> Setback {
-        match error {
-            StorageError::Damaged(damage) => Setback::Lost(format!("log damage: {damage}")),
-            StorageError::FileDamaged { file, offset } => {
-                Setback::Lost(format!("{file} is damaged at offset {offset}"))
-            }
-            other => Setback::Failed(refused(self.directory.path(), &self.directory.identity(), other)),
-        }
+        Setback::Failed(self.failure(error))
+    }
+
+    fn failure(&self, error: StorageError) -> Failure {
+        refused(self.directory.path(), &self.directory.identity(), error)
     }
 }
 
-fn without_log(core: Core, actions: Vec<Action>) -> Recovered {
-    Recovered { core, journal: Journal::None, snapshots: None, durable: LogPosition(0), actions }
+/// A record that is as it was written, and still none of this program's.
+fn unknown_record(position: LogPosition, error: &impl std::fmt::Display) -> Failure {
+    Failure::new(
+        ErrorCode::LogDamaged,
+        format!("record {} of the log is none that this program knows ({error})", position.0),
+        "start the version that wrote it, or a newer one",
+    )
+}
+
+/// Records that are as they were written, and cannot all be true.
+fn contradiction(position: LogPosition, error: &impl std::fmt::Display) -> Failure {
+    Failure::new(
+        ErrorCode::LogDamaged,
+        format!("record {} of the log does not follow from those before ({error})", position.0),
+        "keep the data directory, report this, and start the replica with an empty one: it gets its state from the \
+         others",
+    )
 }

@@ -1,232 +1,232 @@
-//! Writes snapshots in the background, one at a time, and reads the newest good one at the start [CKPT-1].
+//! The snapshots of a running replica, its own and those that it takes over: a thread owns them, the loop says what
+//! is to be done with them [CKPT-1, ST-3].
 //!
-//! A snapshot's bytes are the length of the core's part, that part, and the service's image. The store travels to
-//! the thread that writes and comes back with the outcome; old images are removed there too.
+//! Jobs are done in the order given, so that a snapshot of its own that is being written is there before a transfer
+//! begins. Reading beside that is safe: what the loop and other replicas want read is looked up anew.
 
-use std::io::{self, Read, Write};
-use std::sync::Arc;
+mod image;
+mod keeper;
+
+use std::collections::VecDeque;
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
-use bytes::Bytes;
 use mio::Waker;
-use regency_protocol::ids::{Digest, InstanceId, ReplicaId};
+use regency_protocol::ids::{Digest, InstanceId};
 use regency_protocol::snapshot::SnapshotHead;
-use regency_storage::StorageError;
-use regency_storage::snapshots::{FinishedSnapshot, SnapshotStore};
-use tracing::info;
+use regency_protocol::state_transfer::donation::Transfer;
+use regency_storage::snapshots::{SnapshotReader, SnapshotStore};
+use regency_storage::{Identity, StorageError};
 
-use super::journal::disk_failed;
+use super::donor::OpenDisk;
+use super::journal::{Obstacle, disk_failed};
 use crate::failure::{ErrorCode, Failure};
 use crate::metrics::Metrics;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{RestoreError, Snapshot};
+pub(super) use image::{Restored, Unusable, read};
+use keeper::{Job, KeepError, Keeper};
 
-/// Bytes of the length before the core's part.
-const LENGTH_BYTES: usize = 8;
-/// The longest core's part that is read back.
-const HEAD_BYTES_MAX: u64 = 1 << 32;
+/// Bytes of chunks that may wait for the disk; beyond it the loop takes no more input.
+const WAITING_BYTES_MAX: usize = 32 << 20;
 
-type Outcome = Result<(SnapshotStore, InstanceId, Digest), StorageError>;
-
-/// The snapshots of a running replica.
-pub(super) struct Snapshots {
-    replica: ReplicaId,
-    /// Away while one is being written.
-    store: Option<SnapshotStore>,
-    done: (SyncSender<Outcome>, Receiver<Outcome>),
-    is_ending: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-    waker: Arc<Waker>,
-    metrics: Arc<Metrics>,
+/// What has been done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// A snapshot of this replica's own is durable.
+    Written { instance: InstanceId, root: Digest },
+    /// One of others can be written; for each chunk whether it is here.
+    Begun { instance: InstanceId, held: Vec<bool> },
+    /// A chunk of it is.
+    Kept { instance: InstanceId, index: u32 },
+    /// It is one of this replica's own, and durable.
+    Installed { instance: InstanceId },
+    /// What was to go is gone.
+    Discarded,
 }
 
-impl Snapshots {
-    /// The snapshots in `store`; whoever writes one wakes the loop by `waker`.
-    pub(super) fn new(
-        replica: ReplicaId,
-        store: SnapshotStore,
-        waker: Arc<Waker>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self {
-            replica,
-            store: Some(store),
-            done: sync_channel(1),
-            is_ending: Arc::default(),
-            thread: None,
-            waker,
-            metrics,
+/// What waits for the thread, and what for the loop.
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Bytes of those, and of the one in work.
+    bytes: usize,
+    done: VecDeque<Done>,
+    failed: Option<KeepError>,
+}
+
+/// What both threads see.
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    is_ending: AtomicBool,
+    /// Whether a transfer waits for room on the disk.
+    is_full: AtomicBool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a job; nothing when the replica ends.
+    fn next_job(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if self.is_ending.load(Ordering::Acquire) {
+                return None;
+            }
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(job);
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
+    /// Notes what came of a job; true if the loop has to be woken for it.
+    fn report(&self, bytes: usize, outcome: Result<Done, KeepError>) -> bool {
+        let mut queue = self.lock();
+        queue.bytes -= bytes;
+        match outcome {
+            Ok(done) => {
+                queue.done.push_back(done);
+                queue.done.len() == 1
+            }
+            Err(error) => {
+                queue.failed = Some(error);
+                true
+            }
+        }
+    }
+}
+
+/// The loop's end of the thread.
+pub(super) struct Snapshots {
+    shared: Arc<Shared>,
+    disk: OpenDisk,
+    identity: Identity,
+    /// What the thread will own, until it begins.
+    keeper: Option<Keeper>,
+    thread: Option<JoinHandle<()>>,
+    /// Jobs whose outcome is not known.
+    open: usize,
+}
+
+impl Snapshots {
+    /// The snapshots in `store`, which lies on `disk`; whoever works on them wakes the loop by `waker`.
+    pub(super) fn new(
+        store: SnapshotStore,
+        disk: OpenDisk,
+        identity: Identity,
+        waker: Arc<Waker>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
+        let keeper = Keeper { store, draft: None, shared: shared.clone(), waker, metrics };
+        Self { shared, disk, identity, keeper: Some(keeper), thread: None, open: 0 }
+    }
+
     /// Begins to write a snapshot; those that a `stable` one makes superfluous go when it is there.
-    ///
-    /// # Panics
-    ///
-    /// If another one is being written: the core asks for one at a time.
-    pub(super) fn begin(
+    pub(super) fn write(
         &mut self,
         head: Box<SnapshotHead>,
         image: Box<dyn Snapshot>,
         stable: InstanceId,
     ) -> Result<(), Failure> {
-        let store = self.store.take().expect("the core asks for one snapshot at a time");
-        let work = Work {
-            store,
-            head,
-            image,
-            stable,
-            is_ending: self.is_ending.clone(),
-            metrics: self.metrics.clone(),
-        };
-        let (done, waker) = (self.done.0.clone(), self.waker.clone());
-        let write = move || {
-            let outcome = work.write();
-            // A loop that has ended needs neither.
-            if done.try_send(outcome).is_ok() {
-                let _ = waker.wake();
-            }
-        };
-        let name = format!("snapshot-{}", self.replica);
-        self.thread = Some(thread::Builder::new().name(name).spawn(write).map_err(super::no_system)?);
-        Ok(())
+        self.push(Job::Write { head, image, stable })
     }
 
-    /// The snapshot that has become durable, if one has since; an error if it could not be written.
-    pub(super) fn finished(&mut self) -> Result<Option<(InstanceId, Digest)>, Failure> {
-        if self.store.is_some() {
+    /// Begins the next step of taking one over from others.
+    pub(super) fn transfer(&mut self, step: Transfer) -> Result<(), Failure> {
+        self.push(match step {
+            Transfer::Begin(manifest) => Job::Begin(manifest),
+            Transfer::Put { instance, index, bytes } => Job::Put { instance, index, bytes },
+            Transfer::Install { instance, root } => Job::Install { instance, root },
+        })
+    }
+
+    /// Begins to remove the snapshots of `from` and all later ones.
+    pub(super) fn discard(&mut self, from: InstanceId) -> Result<(), Failure> {
+        self.push(Job::Discard { from })
+    }
+
+    /// The next job that is done, if there is one; an error if one failed.
+    pub(super) fn next_done(&mut self) -> Result<Option<Done>, Failure> {
+        if self.open == 0 {
             return Ok(None);
         }
-        let Ok(outcome) = self.done.1.try_recv() else { return Ok(None) };
-        let (store, instance, root) = outcome.map_err(|error| disk_failed(&error))?;
-        self.store = Some(store);
-        Ok(Some((instance, root)))
+        let mut queue = self.shared.lock();
+        let done = queue.done.pop_front();
+        if let (None, Some(error)) = (&done, &queue.failed) {
+            return Err(failed(error));
+        }
+        self.open -= usize::from(done.is_some());
+        Ok(done)
+    }
+
+    /// Why the loop must take no input just now: what it brings could not be kept.
+    pub(super) fn obstacle(&self) -> Option<Obstacle> {
+        if self.open == 0 {
+            return None;
+        }
+        if self.shared.is_full.load(Ordering::Acquire) {
+            return Some(Obstacle::Full);
+        }
+        (self.shared.lock().bytes > WAITING_BYTES_MAX).then_some(Obstacle::Behind)
+    }
+
+    /// Gives the state of a snapshot to `restore`.
+    pub(super) fn restore(
+        &self,
+        instance: InstanceId,
+        restore: impl FnOnce(&mut dyn Read) -> Result<(), RestoreError>,
+    ) -> Result<Restored, Unusable> {
+        read(SnapshotReader::find((self.disk)().as_ref(), &self.identity, instance)?, restore)
+    }
+
+    fn push(&mut self, job: Job) -> Result<(), Failure> {
+        if let Some(keeper) = self.keeper.take() {
+            let name = format!("snapshot-{}", self.identity.replica);
+            let spawned = thread::Builder::new().name(name).spawn(move || keeper.run());
+            self.thread = Some(spawned.map_err(super::no_system)?);
+        }
+        self.open += 1;
+        let mut queue = self.shared.lock();
+        queue.bytes += job.bytes();
+        queue.jobs.push_back(job);
+        self.shared.filled.notify_one();
+        Ok(())
     }
 }
 
 impl Drop for Snapshots {
     fn drop(&mut self) {
-        self.is_ending.store(true, Ordering::Release);
+        {
+            let _queue = self.shared.lock();
+            self.shared.is_ending.store(true, Ordering::Release);
+        }
+        self.shared.filled.notify_one();
         if let Some(thread) = self.thread.take() {
-            // What it was writing is a draft, which the next start removes.
+            // What it was writing is a draft; the next start removes it, or goes on with it.
             let _ = thread.join();
         }
     }
 }
 
-/// One snapshot on its way to the disk.
-struct Work {
-    store: SnapshotStore,
-    head: Box<SnapshotHead>,
-    image: Box<dyn Snapshot>,
-    stable: InstanceId,
-    is_ending: Arc<AtomicBool>,
-    metrics: Arc<Metrics>,
-}
-
-impl Work {
-    fn write(self) -> Outcome {
-        let Self { mut store, head, image, stable, is_ending, metrics } = self;
-        let begun = Instant::now();
-        let instance = head.instance;
-        let finished = write_draft(&store, &head, image, &is_ending)?;
-        let (root, bytes) = (finished.manifest().root(), finished.manifest().total_bytes());
-        store.install(finished)?;
-        store.retain(stable)?;
-        metrics.observe_snapshot(bytes, begun.elapsed());
-        info!(%instance, bytes, seconds = begun.elapsed().as_secs_f64(), "snapshot written");
-        Ok((store, instance, root))
+fn failed(error: &KeepError) -> Failure {
+    match error {
+        KeepError::Storage(StorageError::Transfer(_))
+        | KeepError::NotBegun(_)
+        | KeepError::OtherRoot { .. } => Failure::new(
+            ErrorCode::Invariant,
+            format!("the replica stopped because it took something over that it had not checked ({error})"),
+            "keep its log and report this as a defect",
+        ),
+        KeepError::Storage(error) => disk_failed(error),
     }
 }
 
-fn write_draft(
-    store: &SnapshotStore,
-    head: &SnapshotHead,
-    image: Box<dyn Snapshot>,
-    is_ending: &AtomicBool,
-) -> Result<FinishedSnapshot, StorageError> {
-    let mut writer = store.begin(head.instance)?;
-    let own = head.encode();
-    let mut sink = Sink { writer: &mut writer, is_ending };
-    let written = sink
-        .write_all(&(own.len() as u64).to_le_bytes())
-        .and_then(|()| sink.write_all(&own))
-        .and_then(|()| image.write(&mut sink));
-    match written {
-        Ok(()) => writer.finish(),
-        Err(error) => {
-            let known = error.get_ref().and_then(|source| source.downcast_ref::<StorageError>()).cloned();
-            // What is wrong with the writer, it says itself; what is wrong with the image, the image.
-            Err(known.unwrap_or_else(|| StorageError::Disk {
-                operation: regency_storage::DiskOperation::Write,
-                file: "a snapshot".to_owned(),
-                kind: error.kind(),
-                message: error.to_string(),
-            }))
-        }
-    }
-}
-
-/// Passes bytes on until the replica ends.
-struct Sink<'a, W> {
-    writer: &'a mut W,
-    is_ending: &'a AtomicBool,
-}
-
-impl<W: Write> Write for Sink<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_ending.load(Ordering::Acquire) {
-            return Err(io::Error::other("the replica ends"));
-        }
-        self.writer.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
-    }
-}
-
-/// A snapshot that was read back: the service has taken its state over.
-pub(super) struct Restored {
-    /// The core's part.
-    pub(super) head: SnapshotHead,
-    /// The root of the whole.
-    pub(super) root: Digest,
-    /// Bytes of the whole.
-    pub(super) bytes: u64,
-}
-
-/// Reads the snapshot of `instance`, and gives the service's part to `restore`.
-pub(super) fn read(
-    store: &SnapshotStore,
-    instance: InstanceId,
-    restore: impl FnOnce(&mut dyn Read) -> Result<(), crate::snapshot::RestoreError>,
-) -> Result<Restored, Failure> {
-    let bad = |cause: String| {
-        Failure::new(
-            ErrorCode::Disk,
-            format!("the snapshot of instance {instance} cannot be used ({cause})"),
-            "nothing: an older one, or the other replicas, must do",
-        )
-    };
-    let reader = store.read(instance).map_err(|error| bad(error.to_string()))?;
-    let mut reader = reader.ok_or_else(|| bad("it is not there".to_owned()))?;
-    let manifest = reader.manifest();
-    let (root, bytes) = (manifest.root(), manifest.total_bytes());
-    let mut length = [0; LENGTH_BYTES];
-    reader.read_exact(&mut length).map_err(|error| bad(error.to_string()))?;
-    let length = u64::from_le_bytes(length);
-    if length > HEAD_BYTES_MAX {
-        return Err(bad("its head is too long".to_owned()));
-    }
-    let mut own = Vec::new();
-    reader.by_ref().take(length).read_to_end(&mut own).map_err(|error| bad(error.to_string()))?;
-    let head = SnapshotHead::decode(Bytes::from(own)).map_err(|error| bad(error.to_string()))?;
-    if head.instance != instance {
-        return Err(bad(format!("it is that of instance {}", head.instance)));
-    }
-    restore(&mut reader).map_err(|error| bad(error.to_string()))?;
-    Ok(Restored { head, root, bytes })
-}
+#[cfg(test)]
+mod tests;

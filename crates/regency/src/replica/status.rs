@@ -6,6 +6,8 @@ use std::time::Duration;
 use regency_protocol::replica::{ReplicaState, ReplicaStatus};
 use serde::Serialize;
 
+use super::progress::TransferReport;
+
 /// Clock ticks per second in `/proc`: fixed by the kernel's interface.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -29,7 +31,7 @@ pub struct StatusReport {
     pub address: String,
     /// Where it answers about itself.
     pub admin: Option<String>,
-    /// How it takes part: `normal`, `state-lost`, `recovering`.
+    /// How it takes part: `normal`, `leader-change`, `transfer`, `state-lost`, `recovering`.
     pub state: &'static str,
     /// Its view.
     pub view: u64,
@@ -69,6 +71,8 @@ pub struct StatusReport {
     pub cpu_seconds: f64,
     /// For how long the replica has been running.
     pub uptime_seconds: f64,
+    /// The transfer of what it misses; nothing while none runs.
+    pub transfer: Option<TransferReport>,
     /// Whether it takes part.
     pub readiness: Readiness,
 }
@@ -79,7 +83,7 @@ pub(super) fn state_name(state: ReplicaState) -> &'static str {
         ReplicaState::Normal => "normal",
         ReplicaState::LeaderChange => "leader-change",
         ReplicaState::StateLost => "state-lost",
-        // Nothing in this version heals it; state transfer will, under a name of its own.
+        ReplicaState::Transfer => "transfer",
         ReplicaState::Behind => "recovering",
     }
 }
@@ -88,10 +92,14 @@ pub(super) fn state_name(state: ReplicaState) -> &'static str {
 pub(super) fn readiness(status: &ReplicaStatus, quorum: usize) -> Readiness {
     let reason = match status.state {
         ReplicaState::StateLost => Some(
-            "state-lost: it lived before and its votes were in memory only, so it must not vote; \
-             it counts in f until the cluster begins anew"
+            "state-lost: votes of an earlier life are lost, so it must not vote; it counts in f until what they can \
+             have been for is past"
                 .to_owned(),
         ),
+        ReplicaState::Transfer => {
+            let phase = status.transfer.map_or("waiting", |transfer| transfer.phase);
+            Some(format!("transfer: it gets what it misses from the other replicas ({phase})"))
+        }
         ReplicaState::Behind => {
             Some("behind: the other replicas do not keep any more what it misses".to_owned())
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use regency::config::{
     Cluster, DISK_RESERVE_BYTES, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig,
+    TRANSFER_BYTES_PER_SECOND,
 };
 use regency::crypto::SigningKey;
 use regency::keys::Seed;
@@ -130,6 +131,7 @@ impl TestCluster {
                 admin: None,
                 data: directory.join(format!("replica-{}", member.id)),
                 disk_reserve_bytes: DISK_RESERVE_BYTES,
+                transfer_bytes_per_second: TRANSFER_BYTES_PER_SECOND,
                 log_format: LogFormat::Text,
                 log_level: None,
             })

@@ -5,7 +5,7 @@ use regency_protocol::action::Recipients;
 use regency_protocol::codec::Wire;
 use regency_protocol::codec::pieces::{self, Pieces};
 use regency_protocol::ids::{ReplicaId, ViewId};
-use regency_protocol::limits::{CLIENT_FRAME_BYTES_MAX, REPLIES_MAX};
+use regency_protocol::limits::{CLIENT_FRAME_BYTES_MAX, DONOR_QUESTIONS_MAX, REPLIES_MAX};
 use regency_protocol::message::{Message, Outcome, ReplicaMessage, Reply};
 
 use super::super::connection::{ConnectionId, Stage};
@@ -15,8 +15,9 @@ use crate::transport::FlushOutcome;
 
 /// Bytes of a reply beside its result, at most.
 const REPLY_BYTES: usize = 8 + 8 + 1 + 4 + 32;
-/// Long messages that wait for one peer: of each kind what was sent last, and what is being sent.
-const LONG_OUTBOUND_MAX: usize = 4;
+/// Long messages that wait for one peer: of each kind what was sent last, what is being sent, and what it may ask for
+/// as one that misses something.
+const LONG_OUTBOUND_MAX: usize = 4 + DONOR_QUESTIONS_MAX;
 
 impl Network {
     /// Sends to one member, or to all others.

@@ -1,0 +1,107 @@
+//! What the loop tells about its replica: the report, the metrics, whether it takes part, how far a transfer is.
+
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use super::super::journal::Obstacle;
+use super::super::progress::TransferReport;
+use super::super::status::{ProcessFigures, Readiness, StatusReport, readiness, state_name};
+use super::EventLoop;
+use crate::failure::{ErrorCode, Failure};
+
+impl EventLoop {
+    pub(super) fn report(&mut self) -> StatusReport {
+        self.network.tally();
+        let status = self.core.status();
+        let figures = ProcessFigures::read();
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let metrics = &self.metrics;
+        metrics.decided.set(gauge(status.decided.0));
+        metrics.executed.set(gauge(status.executed.0));
+        metrics.certified.set(gauge(status.certified.0));
+        let known = u64::try_from(metrics.regency.set(gauge(status.regency.0))).unwrap_or(0);
+        metrics.leader_changes.inc_by(status.regency.0.saturating_sub(known));
+        metrics.wanted_regency.set(gauge(status.wanted_regency.0));
+        metrics.timeout_doublings.set(status.backoff.into());
+        metrics.announced_requests.set(gauge(status.announced_requests as u64));
+        metrics.round_seconds.set(status.round.as_secs_f64());
+        metrics.pending_requests.set(gauge(status.pending_requests as u64));
+        metrics.sessions.set(gauge(status.sessions as u64));
+        metrics.retained_bytes.set(gauge(status.retained_bytes as u64));
+        metrics.stable_checkpoint.set(gauge(status.stable_checkpoint.0));
+        let transfer = self.progress.observe(Instant::now(), status.transfer.as_ref());
+        let of = |figure: fn(&TransferReport) -> u64| gauge(transfer.as_ref().map_or(0, figure));
+        metrics.transfer_target.set(of(|transfer| transfer.target));
+        metrics.transfer_done.set(of(|transfer| transfer.done));
+        metrics.transfer_total.set(of(|transfer| transfer.total));
+        metrics.transfer_donors.set(of(|transfer| transfer.donors));
+        metrics.held_messages.set(gauge(self.held.len() as u64));
+        metrics.resident_bytes.set(gauge(figures.resident_bytes));
+        metrics.cpu_seconds.set(figures.cpu.as_secs_f64());
+        StatusReport {
+            cluster: self.view.cluster().to_string(),
+            id: self.identity.id.0,
+            address: self.identity.address.clone(),
+            admin: self.identity.admin.clone(),
+            state: state_name(status.state),
+            view: status.view.0,
+            regency: status.regency.0,
+            leader: status.leader.0,
+            decided: status.decided.0,
+            executed: status.executed.0,
+            chain: status.chain.to_string(),
+            stable_checkpoint: status.stable_checkpoint.0,
+            certified: status.certified.0,
+            pending_requests: status.pending_requests as u64,
+            sessions: status.sessions as u64,
+            retained_from: status.retained_from.0,
+            retained_bytes: status.retained_bytes as u64,
+            peers_connected: self.network.peer_channels() as u64,
+            clients_connected: self.network.client_connections() as u64,
+            service: self.identity.service.clone(),
+            pid: std::process::id(),
+            resident_bytes: figures.resident_bytes,
+            cpu_seconds: figures.cpu.as_secs_f64(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            transfer,
+            readiness: self.readiness(),
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        let obstacle = self.obstacle.map(|obstacle| match obstacle {
+            Obstacle::Full => disk_full(self.disk_reserve_bytes).to_string(),
+            Obstacle::Behind => "the disk is too slow: records wait to be written".to_owned(),
+        });
+        match obstacle {
+            Some(reason) => Readiness { ready: false, reason: Some(reason) },
+            None => readiness(&self.core.status(), self.view.quorum()),
+        }
+    }
+
+    /// Tells whoever waits, and the log, when the replica begins or ceases to take part.
+    pub(super) fn tell_readiness(&mut self) {
+        let now = self.readiness();
+        if self.told.as_ref() == Some(&now) {
+            return;
+        }
+        match &now.reason {
+            None => info!("ready"),
+            Some(reason) if self.told.is_none() => info!("not ready: {reason}"),
+            Some(reason) => warn!("not ready any more: {reason}"),
+        }
+        self.shared.set(now.clone());
+        self.told = Some(now);
+    }
+}
+
+fn disk_full(reserve_bytes: u64) -> Failure {
+    Failure::new(
+        ErrorCode::DiskFull,
+        format!(
+            "less than {reserve_bytes} bytes are free on the disk of the data directory: this replica does not vote"
+        ),
+        "make room, and it goes on by itself",
+    )
+}

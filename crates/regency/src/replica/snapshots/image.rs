@@ -1,0 +1,137 @@
+//! What a snapshot's bytes are: the length of the core's part, that part, and the service's image [CKPT-1].
+
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use regency_protocol::codec::DecodeError;
+use regency_protocol::ids::{Digest, InstanceId};
+use regency_protocol::snapshot::SnapshotHead;
+use regency_storage::StorageError;
+use regency_storage::snapshots::{FinishedSnapshot, SnapshotReader, SnapshotStore};
+use thiserror::Error;
+
+use crate::snapshot::{RestoreError, Snapshot};
+
+/// Bytes of the length before the core's part.
+const LENGTH_BYTES: usize = 8;
+/// The longest core's part that is read back.
+const HEAD_BYTES_MAX: u64 = 1 << 32;
+
+/// Writes a snapshot up to the point where it can be installed; gives up when the replica ends.
+pub(super) fn write(
+    store: &SnapshotStore,
+    head: &SnapshotHead,
+    image: Box<dyn Snapshot>,
+    is_ending: &AtomicBool,
+) -> Result<FinishedSnapshot, StorageError> {
+    let mut writer = store.begin(head.instance)?;
+    let own = head.encode();
+    let mut sink = Sink { writer: &mut writer, is_ending };
+    let written = sink
+        .write_all(&(own.len() as u64).to_le_bytes())
+        .and_then(|()| sink.write_all(&own))
+        .and_then(|()| image.write(&mut sink));
+    match written {
+        Ok(()) => writer.finish(),
+        Err(error) => {
+            let known = error.get_ref().and_then(|source| source.downcast_ref::<StorageError>()).cloned();
+            // What is wrong with the writer, it says itself; what is wrong with the image, the image.
+            Err(known.unwrap_or_else(|| StorageError::Disk {
+                operation: regency_storage::DiskOperation::Write,
+                file: "a snapshot".to_owned(),
+                kind: error.kind(),
+                message: error.to_string(),
+            }))
+        }
+    }
+}
+
+/// Passes bytes on until the replica ends.
+struct Sink<'a, W> {
+    writer: &'a mut W,
+    is_ending: &'a AtomicBool,
+}
+
+impl<W: Write> Write for Sink<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_ending.load(Ordering::Acquire) {
+            return Err(io::Error::other("the replica ends"));
+        }
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// A snapshot that was read back: the service has taken its state over.
+pub(in super::super) struct Restored {
+    /// The core's part.
+    pub(in super::super) head: SnapshotHead,
+    /// The root of the whole.
+    pub(in super::super) root: Digest,
+    /// Bytes of the whole.
+    pub(in super::super) bytes: u64,
+}
+
+/// Why a snapshot does not lead to a state.
+#[derive(Debug, Error)]
+pub(in super::super) enum Unusable {
+    /// It is not there.
+    #[error("it is not there")]
+    Absent,
+    /// Its files cannot be read, or are damaged.
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+    /// Reading stopped in the middle.
+    #[error("it cannot be read ({0})")]
+    Read(io::Error),
+    /// The core's part is longer than any.
+    #[error("its head has {0} bytes")]
+    HeadTooLong(u64),
+    /// The core's part is none.
+    #[error("its head is none ({0})")]
+    BadHead(DecodeError),
+    /// The core's part is that of another one.
+    #[error("its head is that of instance {0}")]
+    OtherHead(InstanceId),
+    /// The service does not take its part.
+    #[error("the service refuses it ({0})")]
+    Refused(RestoreError),
+}
+
+impl Unusable {
+    /// Whether the disk is to blame, and not what was written.
+    pub(in super::super) fn is_of_disk(&self) -> bool {
+        match self {
+            Self::Absent | Self::Storage(_) | Self::Read(_) | Self::Refused(RestoreError::Read(_)) => true,
+            Self::HeadTooLong(_) | Self::BadHead(_) | Self::OtherHead(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+/// Reads a snapshot, and gives the service's part to `restore`.
+pub(in super::super) fn read(
+    reader: Option<SnapshotReader>,
+    restore: impl FnOnce(&mut dyn Read) -> Result<(), RestoreError>,
+) -> Result<Restored, Unusable> {
+    let mut reader = reader.ok_or(Unusable::Absent)?;
+    let manifest = reader.manifest();
+    let (instance, root, bytes) = (manifest.instance, manifest.root(), manifest.total_bytes());
+    let mut length = [0; LENGTH_BYTES];
+    reader.read_exact(&mut length).map_err(Unusable::Read)?;
+    let length = u64::from_le_bytes(length);
+    if length > HEAD_BYTES_MAX {
+        return Err(Unusable::HeadTooLong(length));
+    }
+    let mut own = Vec::new();
+    reader.by_ref().take(length).read_to_end(&mut own).map_err(Unusable::Read)?;
+    let head = SnapshotHead::decode(Bytes::from(own)).map_err(Unusable::BadHead)?;
+    if head.instance != instance {
+        return Err(Unusable::OtherHead(head.instance));
+    }
+    restore(&mut reader).map_err(Unusable::Refused)?;
+    Ok(Restored { head, root, bytes })
+}
