@@ -28,6 +28,10 @@ sim-smoke:
 kills *arguments:
     cargo xtask kills {{arguments}}
 
+# The same with file systems that are shut down under the replicas; needs root, loop mounts and xfs_io.
+power-cuts *arguments:
+    cargo xtask power-cuts {{arguments}}
+
 # Short benchmark runs; checks the JSON.
 bench-smoke:
     cargo xtask bench-smoke
