@@ -32,6 +32,10 @@ kills *arguments:
 power-cuts *arguments:
     cargo xtask power-cuts {{arguments}}
 
+# Damage to the files of stopped replicas: no wrong answer, and it heals.
+damage *arguments:
+    cargo xtask damage {{arguments}}
+
 # Short benchmark runs; checks the JSON.
 bench-smoke:
     cargo xtask bench-smoke

@@ -6,6 +6,7 @@ mod bench_smoke;
 mod binary;
 mod campaign;
 mod cluster;
+mod damage;
 mod external;
 mod failover;
 mod fuzz;
@@ -44,6 +45,9 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   power-cuts [--quick | --cuts N] [--seed S]
                 the same with file systems that are shut down under the replicas (40 times), one or all at once;
                 needs root, loop mounts and xfs_io
+  damage [--quick | --cases N] [--seed S] [--no-heal]
+                damage to the files of stopped replicas (200 cases): no wrong answer, and it heals; with --no-heal it
+                need not
   bench-smoke   short benchmark runs; checks the JSON
   readme        the README's commands in an empty directory
   fuzz [TARGET [SECONDS]]
@@ -74,6 +78,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["failover", "--quick"] => failover::run(&repository, true),
         ["kills", arguments @ ..] => kills::run(&repository, arguments),
         ["power-cuts", arguments @ ..] => power_cuts::run(&repository, arguments),
+        ["damage", arguments @ ..] => damage::run(&repository, arguments),
         ["bench-smoke"] => bench_smoke::run(&repository),
         ["readme"] => readme::run(&repository),
         ["fuzz"] => fuzz::run(&repository, "all", "60"),

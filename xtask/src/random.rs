@@ -29,6 +29,11 @@ impl Random {
         usize::try_from(self.below(length as u64)).unwrap_or(0)
     }
 
+    /// One of them, if there is any.
+    pub(crate) fn pick<'a, T>(&mut self, among: &'a [T]) -> Option<&'a T> {
+        among.get(self.place(among.len()))
+    }
+
     /// Puts them into any order.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
@@ -54,5 +59,6 @@ mod tests {
         let mut sorted = shuffled(7);
         sorted.sort_unstable();
         assert_eq!(sorted, (0..50).collect::<Vec<u8>>());
+        assert_eq!(Random::new(1).pick::<u8>(&[]), None);
     }
 }

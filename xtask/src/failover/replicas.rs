@@ -120,10 +120,22 @@ impl Replicas {
         self.scratch.join(format!("replica-{replica}.log"))
     }
 
+    /// Ends all replicas without a warning.
+    pub(crate) fn end(&mut self) {
+        self.processes.clear();
+    }
+
     /// How a replica's process ended, if it has.
     pub(crate) fn ending(&mut self, replica: usize) -> Result<Option<ExitStatus>> {
         let process = self.processes.get_mut(replica).context("no such replica")?;
         Ok(process.child().try_wait()?)
+    }
+
+    /// Asks a replica to stop, and waits for that.
+    pub(crate) fn stop(&mut self, replica: usize) -> Result<()> {
+        let status = self.processes.get_mut(replica).context("no such replica")?.stop(SERVE_LIMIT)?;
+        ensure!(status.success(), "replica {replica} ended with {status} on SIGTERM");
+        Ok(())
     }
 
     /// The cluster's directory, as commands want it.
@@ -178,6 +190,17 @@ impl Replicas {
         let output = self.binary.output(&["counter", self.directory(), "get"])?;
         ensure!(output.status.success(), "get failed: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
+    }
+
+    /// Waits until these take part and have decided the same, whatever the others do.
+    pub(crate) fn await_agreement_among(&self, replicas: &[usize]) -> Result<()> {
+        let mut seen = Vec::new();
+        let agree = wait_until(SERVE_LIMIT, || {
+            seen = self.rows()?;
+            let rows: Vec<&Value> = replicas.iter().filter_map(|replica| seen.get(*replica)).collect();
+            Ok(rows.len() == replicas.len() && are_level(&rows))
+        });
+        agree.with_context(|| format!("replicas {replicas:?} do not agree: {}", Value::from(seen.clone())))
     }
 
     /// What every replica says of itself.
