@@ -97,20 +97,25 @@ impl Tally {
     }
 
     fn print(&self, replies: usize) {
-        let mut sum = (0, 0, 0);
+        let mut fates = BTreeMap::new();
         for (kind, (cases, counts)) in &self.kinds {
-            let fates: Vec<String> = counts.iter().map(|(fate, count)| format!("{count} {fate}")).collect();
-            println!("damage: {cases:3} {kind}: {}", fates.join(", "));
-            sum.0 += cases;
-            sum.1 += counts.values().sum::<usize>();
-            sum.2 += counts.get(&Fate::Healed).copied().unwrap_or(0);
+            println!("damage: {cases:3} {kind}: {}", listed(counts));
+            for (fate, count) in counts {
+                *fates.entry(fate.clone()).or_default() += count;
+            }
         }
-        let (cases, damaged, healed) = sum;
+        let cases: usize = self.kinds.values().map(|(cases, _)| cases).sum();
         println!(
-            "damage: {cases} cases, {damaged} damaged replicas of which {healed} healed, {replies} replies checked: \
-             0 wrong, 0 lost, 0 doubled, 0 diverged"
+            "damage: {cases} cases, {replies} replies checked: 0 wrong, 0 lost, 0 doubled, 0 diverged; of the damaged \
+             replicas {}",
+            listed(&fates)
         );
     }
+}
+
+fn listed(counts: &BTreeMap<Fate, usize>) -> String {
+    let fates: Vec<String> = counts.iter().map(|(fate, count)| format!("{count} {fate}")).collect();
+    fates.join(", ")
 }
 
 #[cfg(test)]

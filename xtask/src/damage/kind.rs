@@ -102,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// Whether the cluster may go on with it although a replica has forgotten what no checksum tells.
+    /// Whether a replica may take part afterwards although it has forgotten votes: then the cluster is not used again.
     pub(super) fn is_spent(self) -> bool {
         matches!(self, Self::OldDirectory | Self::EveryLog)
     }
@@ -137,7 +137,9 @@ impl fmt::Display for Kind {
 /// How a replica has borne it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
-    /// It takes part and agrees with the others.
+    /// It takes part and agrees with the others, by what was left on its disk.
+    Recovered,
+    /// It does so by what the others gave it: its disk alone was not enough.
     Healed,
     /// It follows, and does not vote or is behind: the state that it tells.
     Apart(String),
@@ -146,10 +148,20 @@ pub(super) enum Fate {
 }
 
 impl Fate {
+    /// Whether the replica takes part again.
+    pub(super) fn takes_part(&self) -> bool {
+        match self {
+            Self::Recovered | Self::Healed => true,
+            Self::Apart(_) | Self::Refused(_) => false,
+        }
+    }
+
     /// Whether it is enough.
     pub(super) fn meets(&self, demand: Demand) -> bool {
         match (self, demand) {
-            (Self::Healed, _) | (_, Demand::Safety) | (Self::Refused(_), Demand::HealOrRefuse) => true,
+            (Self::Recovered | Self::Healed, _)
+            | (_, Demand::Safety)
+            | (Self::Refused(_), Demand::HealOrRefuse) => true,
             (Self::Apart(_), Demand::Heal | Demand::HealOrRefuse) | (Self::Refused(_), Demand::Heal) => false,
         }
     }
@@ -158,6 +170,7 @@ impl Fate {
 impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Recovered => f.write_str("recovered"),
             Self::Healed => f.write_str("healed"),
             Self::Apart(state) => f.write_str(state),
             Self::Refused(code) => write!(f, "refused with {code}"),

@@ -32,6 +32,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 /// So long it has to say the same.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
+/// What a replica says that has lost its votes.
+const LOST: &str = "state-lost: ";
 /// What a replica may end with that finds its directory damaged, or another's.
 const REFUSALS: [&str; 4] = ["E106", "E119", "E121", "E132"];
 /// The first bytes of what is an error code.
@@ -60,9 +62,13 @@ pub(super) struct Subject {
     scratch: PathBuf,
     random: Random,
     care: Care,
+    /// What the case at hand demands.
+    demand: Demand,
     /// Whether every replica takes part, and none has forgotten anything.
     is_whole: bool,
     replies: usize,
+    /// The replicas that the last case damaged.
+    last_damaged: Vec<usize>,
 }
 
 impl Subject {
@@ -86,8 +92,10 @@ impl Subject {
             scratch: scratch.to_owned(),
             random,
             care,
+            demand: Demand::Safety,
             is_whole: false,
             replies: 0,
+            last_damaged: Vec::new(),
         };
         for replica in 0..REPLICAS {
             tear_tail(&subject.data(replica), &mut subject.random)?;
@@ -111,6 +119,10 @@ impl Subject {
         if !self.is_whole {
             self.renew()?;
         }
+        self.demand = match self.care {
+            Care::Heals => kind.demand(),
+            Care::Survives => Demand::Safety,
+        };
         let fates = match kind {
             Kind::File(harm, target) => vec![self.one(|files, random| files.harm(harm, target, random))?],
             Kind::OldDirectory => vec![self.one(|files, _| {
@@ -120,14 +132,18 @@ impl Subject {
             Kind::Everywhere => self.all(false)?,
             Kind::EveryLog => self.all(true)?,
         };
-        let demand = match self.care {
-            Care::Heals => kind.demand(),
-            Care::Survives => Demand::Safety,
-        };
         for fate in &fates {
-            ensure!(fate.meets(demand), "a damaged replica must heal and is {fate}");
+            ensure!(fate.meets(self.demand), "a damaged replica must heal and is {fate}");
         }
-        self.is_whole = !kind.is_spent() && fates.iter().all(|fate| *fate == Fate::Healed);
+        let is_good = |fate: &Fate| match self.care {
+            Care::Heals => fate.takes_part(),
+            // What others gave it may not have reached its disk.
+            Care::Survives => *fate == Fate::Recovered,
+        };
+        self.is_whole = !kind.is_spent() && fates.iter().all(is_good);
+        if self.is_whole && fates.contains(&Fate::Healed) {
+            self.check_kept(&fates)?;
+        }
         Ok(fates)
     }
 
@@ -140,9 +156,26 @@ impl Subject {
         self.replicas.await_agreement(REPLICAS)
     }
 
+    /// What has healed comes back from its own disk the next time.
+    fn check_kept(&mut self, fates: &[Fate]) -> Result<()> {
+        let everyone: Vec<usize> = (0..REPLICAS).collect();
+        for replica in self.last_damaged.clone() {
+            let said = self.log_bytes(replica)?;
+            self.replicas.kill(replica)?;
+            self.replicas.restart(replica)?;
+            let fate = self.fate(replica, &everyone, said)?;
+            ensure!(
+                fate == Fate::Recovered,
+                "replica {replica} had healed and is {fate} after a restart: {fates:?}"
+            );
+        }
+        self.replicas.await_agreement(REPLICAS)
+    }
+
     /// Damage to one replica while the others serve.
     fn one(&mut self, harm: impl FnOnce(&Files<'_>, &mut Random) -> Result<String>) -> Result<Fate> {
         let victim = self.random.place(REPLICAS);
+        self.last_damaged = vec![victim];
         let others: Vec<usize> = (0..REPLICAS).filter(|replica| *replica != victim).collect();
         let base = self.replicas.value()?;
         let record = self.scratch.join("record");
@@ -173,6 +206,7 @@ impl Subject {
     /// Damage to all replicas while none runs: their logs in disjoint places, or one log and the others' snapshots.
     fn all(&mut self, is_every_log: bool) -> Result<Vec<Fate>> {
         let told = self.load()?;
+        self.last_damaged = (0..REPLICAS).collect();
         let unlucky = self.random.place(REPLICAS);
         let mut done = String::new();
         let mut said = [0; REPLICAS];
@@ -206,12 +240,12 @@ impl Subject {
         for (replica, said) in said.into_iter().enumerate() {
             fates.push(self.fate(replica, &everyone, said)?);
         }
-        let healed: Vec<usize> = (0..REPLICAS).filter(|replica| fates[*replica] == Fate::Healed).collect();
-        if healed.len() < QUORUM {
+        let taking_part: Vec<usize> = (0..REPLICAS).filter(|replica| fates[*replica].takes_part()).collect();
+        if taking_part.len() < QUORUM {
             ensure!(self.replicas.value().is_err(), "the counter is told without a quorum that knows it");
             return Ok(fates);
         }
-        self.replicas.await_agreement_among(&healed)?;
+        self.replicas.await_agreement_among(&taking_part)?;
         let found = self.replicas.value()?;
         ensure!(found == told, "the counter was {told} and is {found}");
         self.load()?;
@@ -242,9 +276,9 @@ impl Subject {
 
     /// Waits for what becomes of a damaged replica beside these others.
     fn fate(&mut self, victim: usize, others: &[usize], said: u64) -> Result<Fate> {
-        let limit = match self.care {
-            Care::Heals => HEAL_LIMIT,
-            Care::Survives => SETTLE_LIMIT,
+        let limit = match self.demand {
+            Demand::Heal | Demand::HealOrRefuse => HEAL_LIMIT,
+            Demand::Safety => SETTLE_LIMIT,
         };
         let begun = Instant::now();
         let mut seen = (Value::Null, Value::Null);
@@ -258,14 +292,15 @@ impl Subject {
             let state = row["state"].as_str().unwrap_or("unreachable").to_owned();
             let peers: Vec<&Value> = others.iter().filter_map(|other| rows.get(*other)).collect();
             if takes_part(row, &peers)? {
-                return Ok(Fate::Healed);
+                let has_lost = self.log_since(victim, said)?.contains(LOST);
+                return Ok(if has_lost { Fate::Healed } else { Fate::Recovered });
             }
             let now = (row["state"].clone(), row["executed"].clone());
             if now != seen {
                 (seen, since) = (now, Instant::now());
             }
             let is_lost = ["state-lost", "recovering"].contains(&state.as_str());
-            if self.care == Care::Survives && is_lost && since.elapsed() >= SETTLED_AFTER {
+            if self.demand == Demand::Safety && is_lost && since.elapsed() >= SETTLED_AFTER {
                 return Ok(Fate::Apart(state));
             }
             if begun.elapsed() >= limit {
@@ -287,6 +322,13 @@ impl Subject {
             }
             Some(_) | None => bail!("replica {replica} ended with {status}: {text}"),
         }
+    }
+
+    /// What a replica has written to standard error after so many bytes.
+    fn log_since(&self, replica: usize, said: u64) -> Result<String> {
+        let log = fs::read(self.replicas.log(replica))?;
+        let since = log.get(usize::try_from(said)?..).unwrap_or_default();
+        Ok(String::from_utf8_lossy(since).into_owned())
     }
 
     fn log_bytes(&self, replica: usize) -> Result<u64> {
