@@ -36,6 +36,10 @@ power-cuts *arguments:
 damage *arguments:
     cargo xtask damage {{arguments}}
 
+# What durability costs, against none, etcd and the disk; wants a quiet machine.
+durability *arguments:
+    cargo xtask durability {{arguments}}
+
 # Short benchmark runs; checks the JSON.
 bench-smoke:
     cargo xtask bench-smoke

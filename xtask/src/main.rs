@@ -7,6 +7,7 @@ mod binary;
 mod campaign;
 mod cluster;
 mod damage;
+mod durability;
 mod external;
 mod failover;
 mod fuzz;
@@ -48,6 +49,9 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   damage [--quick | --cases N] [--seed S] [--no-heal]
                 damage to the files of stopped replicas (200 cases): no wrong answer, and it heals; with --no-heal it
                 need not
+  durability [--rounds N]
+                what durability costs, against none, against etcd (etcd-server, etcd-client) and against the disk;
+                wants a quiet machine
   bench-smoke   short benchmark runs; checks the JSON
   readme        the README's commands in an empty directory
   fuzz [TARGET [SECONDS]]
@@ -79,6 +83,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["kills", arguments @ ..] => kills::run(&repository, arguments),
         ["power-cuts", arguments @ ..] => power_cuts::run(&repository, arguments),
         ["damage", arguments @ ..] => damage::run(&repository, arguments),
+        ["durability", arguments @ ..] => durability::run(&repository, arguments),
         ["bench-smoke"] => bench_smoke::run(&repository),
         ["readme"] => readme::run(&repository),
         ["fuzz"] => fuzz::run(&repository, "all", "60"),
