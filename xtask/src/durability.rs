@@ -6,6 +6,7 @@ mod grpc;
 mod quiet;
 mod sync_time;
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -72,9 +73,10 @@ fn measure(repository: &Repository, rounds: usize) -> Result<()> {
         figures.single.sync.push(latency_us(&binary, &sync)?);
         settle()?;
         figures.t3.push(syncers.third_us()?);
-        eprintln!("durability: round {round} of {rounds}");
+        eprintln!("durability: after round {round} of {rounds}");
+        figures.print(&shape.to_string(), &mut io::stderr())?;
     }
-    figures.print(&shape.to_string());
+    figures.print(&shape.to_string(), &mut io::stdout())?;
     sync.stop()?;
     none.stop()?;
     drop((etcd, syncers));
@@ -139,31 +141,34 @@ struct Figures {
 }
 
 impl Figures {
-    fn print(&self, etcd_shape: &str) {
-        println!("| what | measured | against | ratio | to reach |\n|---|---|---|---|---|");
+    fn print(&self, etcd_shape: &str, to: &mut impl Write) -> Result<()> {
+        writeln!(to, "| what | measured | against | ratio | to reach |\n|---|---|---|---|---|")?;
         for (name, pair) in [("0/0", &self.empty), ("1024/1024", &self.kilobyte)] {
             let ratios = ratios(&pair.sync, &pair.none);
-            println!(
+            writeln!(
+                to,
                 "| `sync`, {name} bytes, 100 x 16, a second | {} | `none`: {} | {} | at least {SYNC_TO_NONE_MIN}: {} |",
                 spread(&pair.sync, 0),
                 spread(&pair.none, 0),
                 spread(&ratios, 2),
                 verdict(median(&ratios) >= SYNC_TO_NONE_MIN)
-            );
+            )?;
         }
         let to_etcd = ratios(&self.empty.sync, &self.etcd);
-        println!(
+        writeln!(
+            to,
             "| `sync`, 0/0 bytes, 100 x 16, a second | {} | etcd, {etcd_shape}: {} | {} | at least \
              {SYNC_TO_ETCD_MIN}: {} |",
             spread(&self.empty.sync, 0),
             spread(&self.etcd, 0),
             spread(&to_etcd, 2),
             verdict(median(&to_etcd) >= SYNC_TO_ETCD_MIN)
-        );
+        )?;
         let Pair { sync, none } = &self.single;
         let added: Vec<f64> = sync.iter().zip(none).map(|(sync, none)| sync - none).collect();
         let to_t3 = ratios(&added, &self.t3);
-        println!(
+        writeln!(
+            to,
             "| one client, median of `sync` less that of `none`, µs | {}: {} less {} | T3: {} | {} | at most \
              {LATENCY_TO_T3_MAX}: {} |",
             spread(&added, 0),
@@ -172,7 +177,8 @@ impl Figures {
             spread(&self.t3, 0),
             spread(&to_t3, 2),
             verdict(median(&to_t3) <= LATENCY_TO_T3_MAX)
-        );
+        )?;
+        Ok(())
     }
 }
 

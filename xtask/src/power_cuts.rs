@@ -39,6 +39,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     disks::check_means()?;
     println!("power cuts: seed {}", plan.seed);
     let binary = Binary::release(repository)?;
+    disks::unmount_left(&std::env::temp_dir().join("regency-power-cuts-"))?;
     let scratch = Scratch::new("power-cuts")?;
     // Unmounted after the replicas have ended, and before the scratch folder goes.
     let disks = Disks::new(scratch.path(), REPLICAS)?;

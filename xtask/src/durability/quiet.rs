@@ -11,9 +11,9 @@ const IDLE_MIN: f64 = 0.9;
 /// What it is an average over; the disk has come to rest by then as well.
 const LOOK: Duration = Duration::from_millis(700);
 /// After that a measurement begins in any case.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(5);
 
-/// Waits until the processors are idle; false if they are not for a long time.
+/// Waits until the processors are idle; false if others keep them busy.
 pub(super) fn await_quiet() -> Result<bool> {
     let begun = Instant::now();
     while begun.elapsed() < LIMIT {

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::process::{Process, run};
+use crate::process::{Process, is_running, run};
 
 /// Room of a file system; the image takes only what is used.
 const IMAGE_BYTES: u64 = 1 << 30;
@@ -27,6 +27,20 @@ pub(super) fn check_means() -> Result<()> {
         String::from_utf8_lossy(&id.stdout).trim() == "0",
         "power cuts need loop mounts, and those need root: run this as root"
     );
+    Ok(())
+}
+
+/// Unmounts what a campaign has left that was killed: mounts below folders that begin with `prefix` and a process number
+/// that nobody has any more.
+pub(super) fn unmount_left(prefix: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/mounts").context("cannot read /proc/mounts")?;
+    for folder in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        let rest = prefix.to_str().and_then(|prefix| folder.strip_prefix(prefix));
+        let owner = rest.and_then(|rest| rest.split('/').next()).and_then(|owner| owner.parse().ok());
+        if owner.is_some_and(|owner| !is_running(owner)) {
+            run("umount", &[folder])?;
+        }
+    }
     Ok(())
 }
 
