@@ -303,7 +303,10 @@ impl Subject {
             if self.demand == Demand::Safety && is_lost && since.elapsed() >= SETTLED_AFTER {
                 return Ok(Fate::Apart(state));
             }
-            if begun.elapsed() >= limit {
+            // One that still gets further is not judged yet.
+            let is_still = since.elapsed() >= SETTLED_AFTER || begun.elapsed() >= HEAL_LIMIT;
+            if begun.elapsed() >= limit && is_still {
+                eprintln!("replica {victim} is behind: {row}");
                 return Ok(Fate::Apart(format!("{state}, behind")));
             }
             thread::sleep(LOOK_PERIOD);
