@@ -111,6 +111,9 @@ impl Replica {
             return self.on_diverged(self.checkpoints.stable(), actions);
         }
         let stable = self.checkpoints.stable();
+        if let Some(certificate) = self.checkpoints.take_unrecorded() {
+            self.journal.append(Record::Checkpoint(certificate), None, actions);
+        }
         // The log is needed until this replica's own snapshot covers it.
         if self.checkpoints.own() >= stable {
             self.cut_log(stable, actions);

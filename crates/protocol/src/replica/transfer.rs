@@ -286,7 +286,9 @@ impl Replica {
         self.window.forget_up_to(instance);
         self.checkpoints.adopt(&certificate, checkpoint);
         self.journal.skip_to(instance);
-        self.journal.append(Record::Checkpoint(certificate), None, actions);
+        if let Some(certificate) = self.checkpoints.take_unrecorded() {
+            self.journal.append(Record::Checkpoint(certificate), None, actions);
+        }
         self.transfer.diverged = None;
         self.set_phase(now, Phase::Idle);
         self.drop_past_requests();
