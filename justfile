@@ -28,6 +28,18 @@ sim-smoke:
 kills *arguments:
     cargo xtask kills {{arguments}}
 
+# The same with file systems that are shut down under the replicas; needs root, loop mounts and xfs_io.
+power-cuts *arguments:
+    cargo xtask power-cuts {{arguments}}
+
+# Damage to the files of stopped replicas: no wrong answer, and it heals.
+damage *arguments:
+    cargo xtask damage {{arguments}}
+
+# What durability costs, against none, etcd and the disk; wants a quiet machine.
+durability *arguments:
+    cargo xtask durability {{arguments}}
+
 # Short benchmark runs; checks the JSON.
 bench-smoke:
     cargo xtask bench-smoke

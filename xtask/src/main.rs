@@ -6,17 +6,22 @@ mod bench_smoke;
 mod binary;
 mod campaign;
 mod cluster;
+mod damage;
+mod durability;
 mod external;
 mod failover;
 mod fuzz;
 mod kills;
+mod power_cuts;
 mod process;
 mod purity;
+mod random;
 mod readme;
 mod repository;
 mod shape;
 mod sim_smoke;
 mod tidy;
+mod trial;
 
 use std::process::{Command, ExitCode};
 
@@ -38,6 +43,15 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   kills [--quick | --single N --whole N] [--seed S]
                 replicas killed without a warning under load, one (300) or all at once (60), with all that clients
                 were told checked after their return
+  power-cuts [--quick | --cuts N] [--seed S]
+                the same with file systems that are shut down under the replicas (40 times), one or all at once;
+                needs root, loop mounts and xfs_io
+  damage [--quick | --cases N] [--seed S] [--no-heal]
+                damage to the files of stopped replicas (200 cases): no wrong answer, and it heals; with --no-heal it
+                need not
+  durability [--rounds N]
+                what durability costs, against none, against etcd (etcd-server, etcd-client) and against the disk;
+                wants a quiet machine
   bench-smoke   short benchmark runs; checks the JSON
   readme        the README's commands in an empty directory
   fuzz [TARGET [SECONDS]]
@@ -67,6 +81,9 @@ fn run(arguments: &[String]) -> Result<()> {
         ["failover"] => failover::run(&repository, false),
         ["failover", "--quick"] => failover::run(&repository, true),
         ["kills", arguments @ ..] => kills::run(&repository, arguments),
+        ["power-cuts", arguments @ ..] => power_cuts::run(&repository, arguments),
+        ["damage", arguments @ ..] => damage::run(&repository, arguments),
+        ["durability", arguments @ ..] => durability::run(&repository, arguments),
         ["bench-smoke"] => bench_smoke::run(&repository),
         ["readme"] => readme::run(&repository),
         ["fuzz"] => fuzz::run(&repository, "all", "60"),

@@ -175,7 +175,7 @@ impl Cluster {
                 }
                 Action::Append { .. }
                 | Action::Cut(_)
-                | Action::Snapshot(_)
+                | Action::Snapshot { .. }
                 | Action::Diverged(_)
                 | Action::Donate { .. }
                 | Action::Transfer(_)

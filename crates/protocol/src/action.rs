@@ -48,7 +48,13 @@ pub enum Action {
     Remembered,
     /// Freeze the service's state as it is after the delivery executed last, write both in the background, and make
     /// it durable; answered by [`Event::Snapshotted`](crate::event::Event::Snapshotted) [CKPT-1].
-    Snapshot(Box<SnapshotHead>),
+    Snapshot {
+        /// The core's part.
+        head: Box<SnapshotHead>,
+        /// The record that must be durable first, and all before it: or else a restart would find a state whose
+        /// decisions are not on record, and could not give their batches to those that lack them [VOTE-1].
+        after: LogPosition,
+    },
     /// Sign with this replica's key, off the critical path; answered by [`Event::Signed`](crate::event::Event::Signed).
     Sign(Statement),
     /// Execute; answered by [`Event::Executed`](crate::event::Event::Executed). Deliveries come in the total order.

@@ -45,6 +45,8 @@ pub(crate) struct Checkpoints {
     signed: Option<(CheckpointSignature, u32)>,
     signatures: BTreeMap<InstanceId, BTreeMap<ReplicaId, (State, Signature)>>,
     stable: Option<CheckpointCertificate>,
+    /// The highest stable one that is on record.
+    recorded: InstanceId,
 }
 
 impl Checkpoints {
@@ -62,6 +64,7 @@ impl Checkpoints {
             signed: None,
             signatures: BTreeMap::new(),
             stable: None,
+            recorded: InstanceId(0),
         }
     }
 
@@ -181,6 +184,13 @@ impl Checkpoints {
     /// The stable checkpoint.
     pub(crate) fn certificate(&self) -> Option<&CheckpointCertificate> {
         self.stable.as_ref()
+    }
+
+    /// The stable checkpoint, once for its record.
+    pub(crate) fn take_unrecorded(&mut self) -> Option<CheckpointCertificate> {
+        let certificate = self.stable.clone().filter(|stable| stable.instance > self.recorded)?;
+        self.recorded = certificate.instance;
+        Some(certificate)
     }
 
     /// Counts a verified signature of a member; true if it made a checkpoint stable.

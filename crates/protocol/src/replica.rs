@@ -268,8 +268,8 @@ impl Replica {
             },
             Event::Durable(position) => self.on_durable(now, position, actions),
             Event::Snapshotted { instance, root } => self.on_snapshotted(instance, root, actions),
-            Event::TransferBegun { instance, held } => self.on_transfer_begun(instance, &held),
-            Event::ChunkKept { instance, index } => self.on_chunk_kept(instance, index),
+            Event::TransferBegun { instance, held } => self.on_transfer_begun(now, instance, &held),
+            Event::ChunkKept { instance, index } => self.on_chunk_kept(now, instance, index),
             Event::Restored(head) => self.on_restored(now, *head, actions),
             Event::InputDrained => {
                 self.announce_outgoing(actions);

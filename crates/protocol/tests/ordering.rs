@@ -215,7 +215,7 @@ impl Cluster {
                     self.logs.entry(from).or_default().push((position, Record::decode(bytes).unwrap()));
                     self.inbox.push_back((from, Event::Durable(position)));
                 }
-                Action::Snapshot(head) => {
+                Action::Snapshot { head, .. } => {
                     let bytes = Bytes::from(head.encode());
                     let root = digest(Domain::Result, &bytes);
                     self.snapshots.insert(from, (SnapshotHead::decode(bytes).unwrap(), root));

@@ -71,7 +71,7 @@ pub(crate) struct Store {
     cut: Option<(LogPosition, LogPosition)>,
     /// All that are on disk.
     snapshots: BTreeMap<InstanceId, Image>,
-    writing: Option<Image>,
+    writing: Option<(Image, LogPosition)>,
     /// A snapshot that comes from others.
     incoming: Option<Incoming>,
     /// What is on disk of batches and decisions, for others to read.
@@ -225,13 +225,18 @@ impl Store {
     }
 
     /// A snapshot is to be written.
-    pub(crate) fn begin_snapshot(&mut self, image: Image) {
-        self.writing = Some(image);
+    pub(crate) fn begin_snapshot(&mut self, image: Image, after: LogPosition) {
+        self.writing = Some((image, after));
+    }
+
+    /// Whether the snapshot that is being written waits for records that are not durable yet.
+    pub(crate) fn waits_for_records(&self) -> bool {
+        self.writing.as_ref().is_some_and(|(_, after)| *after > self.durable)
     }
 
     /// The snapshot that was to be written is on disk in full.
     pub(crate) fn end_snapshot(&mut self, stable: InstanceId) {
-        if let Some(image) = self.writing.take() {
+        if let Some((image, _)) = self.writing.take() {
             self.keep(image, stable);
         }
     }
@@ -388,10 +393,15 @@ impl Store {
 
     /// There is no room any more, or there is again.
     pub(crate) fn set_full(&mut self, is_full: bool) {
-        match &mut self.medium {
-            Medium::List(_) => self.is_full = is_full,
-            Medium::Files(files) => files.set_full(is_full),
+        self.is_full = is_full;
+        if let Medium::Files(files) = &mut self.medium {
+            files.set_full(is_full);
         }
+    }
+
+    /// Whether there is no room: then a replica may not even start.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// What was written without a sync is gone.

@@ -50,6 +50,8 @@ use telling::describe;
 pub(crate) const AFTERMATH: Moment = 60_000_000;
 /// How long it may go on otherwise.
 const SHORT_AFTERMATH: Moment = 2_000_000;
+/// How long a snapshot is left alone that waits for records.
+const RECORDS_PAUSE: Moment = 500;
 /// Events of one schedule, at most: more means that something feeds itself.
 const EVENTS_MAX: u64 = 3_000_000;
 /// What holds even with more than `f` liars.
@@ -409,6 +411,12 @@ impl<'a> World<'a> {
     /// The replica's own machine says something.
     fn own_event(&mut self, replica: ReplicaId, event: Event) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
+        if matches!(event, Event::Snapshotted { .. })
+            && node.store.as_ref().is_some_and(Store::waits_for_records)
+        {
+            self.add_own(self.now + RECORDS_PAUSE, replica, event);
+            return Ok(());
+        }
         let stable = node.status().stable_checkpoint;
         if let (Event::Snapshotted { instance, .. }, Some(store)) = (&event, node.store.as_mut()) {
             store.end_snapshot(stable);

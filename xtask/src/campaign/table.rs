@@ -28,10 +28,15 @@ const SUMS: &str = "
 |---|---|---|---|---|
 ";
 
+/// What stands from here on is written by hand, and stays.
+const BY_HAND: &str = "\n## Real replicas\n";
+
 /// All runs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     rows: Vec<Row>,
+    /// The part that is written by hand.
+    by_hand: String,
 }
 
 /// One run.
@@ -128,7 +133,8 @@ impl Table {
     }
 
     fn parse(text: &str) -> Self {
-        Self { rows: text.lines().filter_map(Row::parse).collect() }
+        let (own, by_hand) = text.find(BY_HAND).map_or((text, ""), |at| text.split_at(at));
+        Self { rows: own.lines().filter_map(Row::parse).collect(), by_hand: by_hand.to_owned() }
     }
 
     /// Adds a run, or replaces what it had come to before.
@@ -160,6 +166,7 @@ impl Table {
         for ((core, kind), (seeds, schedules, events)) in sums {
             let _ = writeln!(text, "| {core} | {kind} | {seeds} | {schedules} | {events} |");
         }
+        text.push_str(&self.by_hand);
         text
     }
 }
@@ -185,7 +192,8 @@ mod tests {
 
     #[test]
     fn a_table_is_read_as_it_was_written() {
-        let table = Table { rows: vec![row("a", 1, 10), row("b", 11, 10)] };
+        let by_hand = format!("{BY_HAND}\n| what | result |\n|---|---|\n| kills | none lost |\n");
+        let table = Table { rows: vec![row("a", 1, 10), row("b", 11, 10)], by_hand };
         assert_eq!(Table::parse(&table.text()), table);
     }
 

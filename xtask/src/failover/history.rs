@@ -6,7 +6,10 @@
 //! values are 1, 2, 3 … up to what the counter is in the end.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
+use anyhow::{Context, Result as Outcome};
 use serde_json::Value;
 
 /// One acknowledged operation.
@@ -20,6 +23,19 @@ pub(crate) struct Operation {
     pub(crate) is_addition: bool,
     /// The counter's value that the client was told.
     pub(crate) value: u64,
+}
+
+/// Checks a record of clients whose counter went from `base` to `last` while it was written; how many replies it has.
+pub(crate) fn check_record(record: &Path, base: u64, last: u64) -> Outcome<usize> {
+    let text = fs::read_to_string(record).with_context(|| format!("cannot read {}", record.display()))?;
+    let mut operations = parse(&text).map_err(anyhow::Error::msg)?;
+    let lost = "a value from before the load: something was lost";
+    for operation in &mut operations {
+        operation.value = operation.value.checked_sub(base).context(lost)?;
+    }
+    check(&operations, last.checked_sub(base).context(lost)?)
+        .map_err(|cause| anyhow::anyhow!("no counter answers so: {cause}"))?;
+    Ok(operations.len())
 }
 
 /// The operations of a record, a JSON object a line.

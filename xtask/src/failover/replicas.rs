@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -35,12 +35,21 @@ pub(crate) struct Replicas {
     binary: Binary,
     scratch: PathBuf,
     directory: PathBuf,
+    size: usize,
     processes: Vec<Process>,
 }
 
 impl Replicas {
     /// Makes a counter cluster below `scratch` and starts its replicas; replica 0 leads.
     pub(crate) fn start(binary: &Binary, scratch: &Path, setup: &Setup<'_>) -> Result<Self> {
+        let mut cluster = Self::init(binary, scratch, setup)?;
+        cluster.launch(setup.adversity)?;
+        cluster.await_service()?;
+        Ok(cluster)
+    }
+
+    /// Makes the cluster; nothing runs yet.
+    pub(crate) fn init(binary: &Binary, scratch: &Path, setup: &Setup<'_>) -> Result<Self> {
         let directory = scratch.join("cluster");
         if directory.exists() {
             std::fs::remove_dir_all(&directory)?;
@@ -55,13 +64,17 @@ impl Replicas {
         let output = binary.output(&arguments)?;
         ensure!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
         let (binary, scratch) = (binary.clone(), scratch.to_owned());
-        let mut cluster = Self { binary, scratch, directory, processes: Vec::new() };
-        for replica in 0..usize::from(setup.replicas) {
-            let process = cluster.spawn(replica, setup.adversity.filter(|_| replica == 0))?;
-            cluster.processes.push(process);
+        Ok(Self { binary, scratch, directory, size: usize::from(setup.replicas), processes: Vec::new() })
+    }
+
+    /// Starts every replica; those that ran before end.
+    pub(crate) fn launch(&mut self, adversity: Option<(&Binary, &str)>) -> Result<()> {
+        self.processes.clear();
+        for replica in 0..self.size {
+            let process = self.spawn(replica, adversity.filter(|_| replica == 0))?;
+            self.processes.push(process);
         }
-        cluster.await_service()?;
-        Ok(cluster)
+        Ok(())
     }
 
     /// Waits until every replica takes part.
@@ -84,9 +97,7 @@ impl Replicas {
     }
 
     fn spawn(&self, replica: usize, adversity: Option<(&Binary, &str)>) -> Result<Process> {
-        let home = self.directory.join(format!("replica-{replica}"));
-        let log = self.scratch.join(format!("replica-{replica}.log"));
-        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log(replica))?;
         let mut command = match adversity {
             Some((adverse, wrong)) => {
                 let mut command = adverse.command(&["replica"]);
@@ -95,8 +106,36 @@ impl Replicas {
             }
             None => self.binary.command(&["replica"]),
         };
-        command.arg(&home).stdout(Stdio::null()).stderr(log);
+        command.arg(self.home(replica)).stdout(Stdio::null()).stderr(log);
         Process::start(&format!("replica {replica}"), &mut command)
+    }
+
+    /// A replica's own directory.
+    pub(crate) fn home(&self, replica: usize) -> PathBuf {
+        self.directory.join(format!("replica-{replica}"))
+    }
+
+    /// Where a replica's standard error goes.
+    pub(crate) fn log(&self, replica: usize) -> PathBuf {
+        self.scratch.join(format!("replica-{replica}.log"))
+    }
+
+    /// Ends all replicas without a warning.
+    pub(crate) fn end(&mut self) {
+        self.processes.clear();
+    }
+
+    /// How a replica's process ended, if it has.
+    pub(crate) fn ending(&mut self, replica: usize) -> Result<Option<ExitStatus>> {
+        let process = self.processes.get_mut(replica).context("no such replica")?;
+        Ok(process.child().try_wait()?)
+    }
+
+    /// Asks a replica to stop, and waits for that.
+    pub(crate) fn stop(&mut self, replica: usize) -> Result<()> {
+        let status = self.processes.get_mut(replica).context("no such replica")?.stop(SERVE_LIMIT)?;
+        ensure!(status.success(), "replica {replica} ended with {status} on SIGTERM");
+        Ok(())
     }
 
     /// The cluster's directory, as commands want it.
@@ -141,10 +180,7 @@ impl Replicas {
         let agree = wait_until(SERVE_LIMIT, || {
             seen = self.rows()?;
             let answering: Vec<&Value> = seen.iter().filter(|row| row["reachable"] == true).collect();
-            let is_same = |key: &str| answering.windows(2).all(|pair| pair[0][key] == pair[1][key]);
-            Ok(answering.len() == alive
-                && answering.iter().all(|row| is_normal(row))
-                && ["regency", "executed", "chain"].iter().all(|key| is_same(key)))
+            Ok(answering.len() == alive && are_level(&answering))
         });
         agree.with_context(|| format!("the replicas do not agree: {}", Value::from(seen.clone())))
     }
@@ -156,7 +192,19 @@ impl Replicas {
         Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
     }
 
-    fn rows(&self) -> Result<Vec<Value>> {
+    /// Waits until these take part and have decided the same, whatever the others do.
+    pub(crate) fn await_agreement_among(&self, replicas: &[usize]) -> Result<()> {
+        let mut seen = Vec::new();
+        let agree = wait_until(SERVE_LIMIT, || {
+            seen = self.rows()?;
+            let rows: Vec<&Value> = replicas.iter().filter_map(|replica| seen.get(*replica)).collect();
+            Ok(rows.len() == replicas.len() && are_level(&rows))
+        });
+        agree.with_context(|| format!("replicas {replicas:?} do not agree: {}", Value::from(seen.clone())))
+    }
+
+    /// What every replica says of itself.
+    pub(crate) fn rows(&self) -> Result<Vec<Value>> {
         // A replica that is stopped holds the whole answer up for as long as it is waited for.
         let output = self.binary.output(&["status", self.directory(), "--json"])?;
         ensure!(output.status.success(), "status failed: {}", String::from_utf8_lossy(&output.stderr));
@@ -168,8 +216,14 @@ impl Replicas {
     }
 }
 
-fn is_normal(row: &Value) -> bool {
+/// Whether a replica takes part.
+pub(crate) fn is_normal(row: &Value) -> bool {
     row["state"] == "normal"
+}
+
+fn are_level(rows: &[&Value]) -> bool {
+    let is_same = |key: &str| rows.windows(2).all(|pair| pair[0][key] == pair[1][key]);
+    rows.iter().all(|row| is_normal(row)) && ["regency", "executed", "chain"].iter().all(|key| is_same(key))
 }
 
 /// Lets the load go on as it is for a while.

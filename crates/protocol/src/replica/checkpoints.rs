@@ -22,7 +22,7 @@ impl Replica {
             let (view, timestamp) = (self.view.id(), self.log.timestamp());
             let checkpoint = self.checkpoints.number();
             let head = SnapshotHead { view, instance, chain, timestamp, checkpoint, sessions };
-            actions.push(Action::Snapshot(Box::new(head)));
+            actions.push(Action::Snapshot { head: Box::new(head), after: self.journal.gate() });
         }
     }
 
@@ -111,6 +111,9 @@ impl Replica {
             return self.on_diverged(self.checkpoints.stable(), actions);
         }
         let stable = self.checkpoints.stable();
+        if let Some(certificate) = self.checkpoints.take_unrecorded() {
+            self.journal.append(Record::Checkpoint(certificate), None, actions);
+        }
         // The log is needed until this replica's own snapshot covers it.
         if self.checkpoints.own() >= stable {
             self.cut_log(stable, actions);

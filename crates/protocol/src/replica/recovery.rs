@@ -112,6 +112,7 @@ impl Replica {
             Record::Bounds(bounds) => self.record.restore_bounds(bounds),
             Record::Checkpoint(certificate) => {
                 self.checkpoints.install(certificate);
+                self.checkpoints.take_unrecorded();
             }
         }
         Ok(())

@@ -100,6 +100,7 @@ impl Replica {
         if !self.transfer.donors.answered(from) {
             return report(from, Reason::UnexpectedSupply, actions);
         }
+        let is_empty = matches!(supply, Supply::Nothing(_));
         let is_good = match supply {
             Supply::Nothing(wanted) => {
                 match (wanted, &mut self.transfer.phase) {
@@ -107,6 +108,15 @@ impl Replica {
                         offers.asked.remove(&from);
                     }
                     (Wanted::Snapshot { .. }, _) => {}
+                    (
+                        Wanted::Page { instance, .. } | Wanted::Chunk { instance, .. },
+                        Phase::Snapshot(fetch),
+                    ) => {
+                        if instance == fetch.instance() {
+                            self.transfer.lacking.insert(from);
+                        }
+                        self.transfer.donors.decline(&wanted, from);
+                    }
                     _ => self.transfer.donors.lacks(&wanted, from, now),
                 }
                 true
@@ -149,7 +159,9 @@ impl Replica {
                 }
             }
         };
-        if !is_good {
+        if is_good {
+            self.transfer.progress = if is_empty { self.transfer.progress } else { now };
+        } else {
             // [ST-3] No donor is believed, and one that was caught is not asked again.
             self.transfer.donors.ban(from);
             report(from, Reason::BadSupply, actions);
@@ -240,13 +252,15 @@ impl Replica {
     }
 
     /// The shell says which chunks of the snapshot it has already.
-    pub(super) fn on_transfer_begun(&mut self, instance: InstanceId, held: &[bool]) {
+    pub(super) fn on_transfer_begun(&mut self, now: Timestamp, instance: InstanceId, held: &[bool]) {
+        self.transfer.progress = now;
         if let Some(fetch) = self.snapshot_fetch(instance) {
             fetch.begun(held);
         }
     }
 
-    pub(super) fn on_chunk_kept(&mut self, instance: InstanceId, index: u32) {
+    pub(super) fn on_chunk_kept(&mut self, now: Timestamp, instance: InstanceId, index: u32) {
+        self.transfer.progress = now;
         if let Some(fetch) = self.snapshot_fetch(instance) {
             fetch.kept(index);
         }
@@ -261,7 +275,7 @@ impl Replica {
         if !is_that && !is_active(Mutant::RootUnbound) {
             // Only a quorum that signs nonsense brings this about: whatever the state is, it is not served.
             self.transfer.diverged = Some(self.log.prefix());
-            self.set_phase(Phase::Idle);
+            self.set_phase(now, Phase::Idle);
             return;
         }
         let before = self.log.prefix();
@@ -272,9 +286,11 @@ impl Replica {
         self.window.forget_up_to(instance);
         self.checkpoints.adopt(&certificate, checkpoint);
         self.journal.skip_to(instance);
-        self.journal.append(Record::Checkpoint(certificate), None, actions);
+        if let Some(certificate) = self.checkpoints.take_unrecorded() {
+            self.journal.append(Record::Checkpoint(certificate), None, actions);
+        }
         self.transfer.diverged = None;
-        self.set_phase(Phase::Idle);
+        self.set_phase(now, Phase::Idle);
         self.drop_past_requests();
         let requests = &self.requests;
         self.timer.note_progress(|request| requests.contains(request));
@@ -305,7 +321,7 @@ impl Replica {
     pub(super) fn on_diverged(&mut self, instance: InstanceId, actions: &mut Vec<Action>) {
         self.transfer.diverged = Some(instance);
         self.checkpoints.disown();
-        self.set_phase(Phase::Idle);
+        self.leave_phase();
         actions.push(Action::Diverged(instance));
     }
 
@@ -386,10 +402,13 @@ impl Replica {
             }
         };
         if is_done {
-            self.set_phase(Phase::Idle);
+            self.set_phase(now, Phase::Idle);
         }
         if matches!(self.transfer.phase, Phase::Idle) && self.has_gap(now) {
             self.begin_transfer(now);
+        }
+        if self.patience_ends().is_some_and(|end| end <= now) {
+            self.give_up(now);
         }
         // A phase may lead to the next one at once.
         for _ in 0..3 {
@@ -397,6 +416,33 @@ impl Replica {
                 break;
             }
         }
+    }
+
+    /// What is fetched does not come: something else may.
+    fn give_up(&mut self, now: Timestamp) {
+        if let Phase::Snapshot(fetch) = &self.transfer.phase {
+            let instance = fetch.instance();
+            self.transfer.spurn(instance);
+        } else {
+            self.transfer.no_log_until = now.plus(self.settings.status_period.saturating_mul(RETRY_PERIODS));
+        }
+        self.set_phase(now, Phase::Idle);
+        self.begin_transfer(now);
+    }
+
+    /// Until when the phase goes on without anything good.
+    fn patience_ends(&self) -> Option<Timestamp> {
+        let few = self.snapshot_donors().count() <= self.view.faults();
+        Some(self.transfer.progress.plus(self.transfer.patience(few)?))
+    }
+
+    /// The peers with a channel that have not said that they lack the snapshot, and have not lied.
+    fn snapshot_donors(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.links.ids().filter(|id| {
+            self.links.is_connected(*id)
+                && !self.transfer.lacking.contains(id)
+                && !self.transfer.donors.is_banned(*id)
+        })
     }
 
     fn begin_transfer(&mut self, now: Timestamp) {
@@ -408,7 +454,7 @@ impl Replica {
             && self.has_log_donor(now, from)
         {
             let gap = Gap { from, base: self.log.chain(), last, chain };
-            return self.set_phase(Phase::Digests(gap));
+            return self.set_phase(now, Phase::Digests(gap));
         }
         if now >= self.transfer.no_snapshot_until {
             let above = match self.transfer.diverged {
@@ -416,15 +462,22 @@ impl Replica {
                 None => self.log.prefix(),
             };
             let due = now.plus(self.settings.status_period.saturating_mul(OFFER_PERIODS));
-            self.set_phase(Phase::Offers(Offers::new(above, due)));
+            self.set_phase(now, Phase::Offers(Offers::new(above, due)));
         }
     }
 
-    fn set_phase(&mut self, phase: Phase) {
+    fn set_phase(&mut self, now: Timestamp, phase: Phase) {
+        self.leave_phase();
         self.transfer.phase = phase;
+        self.transfer.progress = now;
+    }
+
+    fn leave_phase(&mut self) {
+        self.transfer.phase = Phase::Idle;
         self.transfer.donors.take_back_all();
         // They belong to the phase before.
         self.transfer.donors.take_returned();
+        self.transfer.lacking.clear();
         self.transfer.stalled = None;
     }
 
@@ -472,16 +525,12 @@ impl Replica {
                 self.put_question(now, donor, wanted, actions);
                 false
             }
-            None => self.give_up_log(now),
+            // Nobody has the log that is missing here: a snapshot must do.
+            None => {
+                self.give_up(now);
+                true
+            }
         }
-    }
-
-    /// Nobody has the log that is missing here: a snapshot must do.
-    fn give_up_log(&mut self, now: Timestamp) -> bool {
-        self.transfer.no_log_until = now.plus(self.settings.status_period.saturating_mul(RETRY_PERIODS));
-        self.set_phase(Phase::Idle);
-        self.begin_transfer(now);
-        true
     }
 
     fn ask_for_batches(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> bool {
@@ -495,7 +544,10 @@ impl Replica {
             self.put_question(now, donor, wanted, actions);
         }
         let is_hopeless = self.transfer.donors.open().next().is_none() && !self.executor_is_full();
-        is_hopeless && self.give_up_log(now)
+        if is_hopeless {
+            self.give_up(now);
+        }
+        is_hopeless
     }
 
     fn ask_for_offers(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> bool {
@@ -516,16 +568,17 @@ impl Replica {
         if now < offers.due && (!offers.is_complete() || offers.is_empty()) {
             return false;
         }
-        match offers.best().and_then(|(certificate, head)| SnapshotFetch::new(certificate, head)) {
+        let best = self.transfer.best_offer();
+        match best.and_then(|(certificate, head)| SnapshotFetch::new(certificate, head)) {
             Some(fetch) => {
-                self.set_phase(Phase::Snapshot(Box::new(fetch)));
+                self.set_phase(now, Phase::Snapshot(Box::new(fetch)));
                 true
             }
             None => {
                 let retry = self.settings.status_period.saturating_mul(RETRY_PERIODS);
                 self.transfer.no_snapshot_until = now.plus(retry);
                 self.transfer.no_log_until = now;
-                self.set_phase(Phase::Idle);
+                self.set_phase(now, Phase::Idle);
                 false
             }
         }
@@ -538,8 +591,7 @@ impl Replica {
             actions.push(Action::Transfer(Transfer::Begin(manifest)));
         }
         loop {
-            let connected = self.links.ids().filter(|id| self.links.is_connected(*id));
-            let donor = self.transfer.donors.pick(now, connected);
+            let donor = self.transfer.donors.pick(now, self.snapshot_donors());
             let Phase::Snapshot(fetch) = &mut self.transfer.phase else { return false };
             let (instance, root) = (fetch.instance(), fetch.root());
             if fetch.is_complete() {
@@ -551,10 +603,11 @@ impl Replica {
             }
             let Some(donor) = donor else {
                 // Whoever may be asked has none of it any more: the target has moved on.
-                let is_gone = fetch.has_unasked() && self.transfer.donors.open().next().is_none();
+                let is_gone = fetch.has_unasked()
+                    && self.transfer.donors.open().next().is_none()
+                    && self.snapshot_donors().next().is_none();
                 if is_gone {
-                    self.set_phase(Phase::Idle);
-                    self.begin_transfer(now);
+                    self.give_up(now);
                 }
                 return is_gone;
             };
@@ -603,7 +656,9 @@ impl Replica {
                 retries.into_iter().filter(|until| *until > Timestamp(0)).min().or(stalled)
             }
             Phase::Offers(offers) => Some(offers.due),
-            Phase::Digests(_) | Phase::Log(_) | Phase::Snapshot(_) => self.transfer.donors.next_deadline(),
+            Phase::Digests(_) | Phase::Log(_) | Phase::Snapshot(_) => {
+                self.transfer.donors.next_deadline().into_iter().chain(self.patience_ends()).min()
+            }
         }
     }
 

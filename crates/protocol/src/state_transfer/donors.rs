@@ -127,10 +127,15 @@ impl Donors {
 
     /// `from` does not have what it was asked for: others are asked first for a while.
     pub(crate) fn lacks(&mut self, wanted: &Wanted, from: ReplicaId, now: Timestamp) {
+        self.decline(wanted, from);
+        self.donors.entry(from).or_default().rests_until = now.plus(REST);
+    }
+
+    /// `from` does not have a part that it was asked for.
+    pub(crate) fn decline(&mut self, wanted: &Wanted, from: ReplicaId) {
         if self.open.get(wanted).is_some_and(|asked| asked.donor == from) {
             self.take_back(wanted);
         }
-        self.donors.entry(from).or_default().rests_until = now.plus(REST);
     }
 
     /// `from` has sent what a certificate contradicts: it is asked nothing any more.

@@ -1,6 +1,7 @@
 //! Where a replica that misses something stands on its way back [ST-1, ST-3].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::donors::Donors;
 use super::log_fetch::LogFetch;
@@ -11,6 +12,14 @@ use crate::message::CheckpointCertificate;
 use crate::mutants::{Mutant, is_active};
 use crate::record::RecordedBatch;
 use crate::time::Timestamp;
+
+/// A snapshot or log that brings nothing for so long is given up for another one: whoever is left may be silent.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
+const LOG_PATIENCE: Duration = Duration::from_secs(3);
+/// As long, if no more donors are left than may lie.
+const FEW_PATIENCE: Duration = Duration::from_secs(1);
+/// Given up snapshots that are remembered.
+const SPURNED_MAX: usize = 8;
 
 /// What a replica fetches from others.
 #[derive(Debug, Default)]
@@ -24,6 +33,12 @@ pub(crate) struct Requester {
     pub(crate) no_log_until: Timestamp,
     /// Until then nobody is asked for a snapshot, likewise.
     pub(crate) no_snapshot_until: Timestamp,
+    /// When anything good last came in this phase, or it began.
+    pub(crate) progress: Timestamp,
+    /// Donors that do not have the snapshot that is fetched.
+    pub(crate) lacking: BTreeSet<ReplicaId>,
+    /// Snapshots that were given up lately, because nobody had them any more.
+    spurned: VecDeque<InstanceId>,
     /// The prefix, and since when it has not grown although a certificate lies above it.
     pub(crate) stalled: Option<(InstanceId, Timestamp)>,
 }
@@ -89,8 +104,8 @@ impl Offers {
         self.offers.is_empty()
     }
 
-    /// The highest one.
-    pub(crate) fn best(&self) -> Option<(CheckpointCertificate, ManifestHead)> {
+    /// The highest one that is none of `spurned`, or else the highest.
+    fn best(&self, spurned: &VecDeque<InstanceId>) -> Option<(CheckpointCertificate, ManifestHead)> {
         let is_enough = |instance: InstanceId| {
             let same = self.offers.values().filter(|(other, _)| other.instance == instance).count();
             same > 1 || !is_active(Mutant::EqualPositionsNeeded)
@@ -98,7 +113,7 @@ impl Offers {
         self.offers
             .values()
             .filter(|(certificate, _)| is_enough(certificate.instance))
-            .max_by_key(|(certificate, _)| certificate.instance)
+            .max_by_key(|(certificate, _)| (!spurned.contains(&certificate.instance), certificate.instance))
             .cloned()
     }
 }
@@ -111,6 +126,34 @@ impl Requester {
             Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Offers(_) => false,
         };
         is_installing || self.diverged.is_some()
+    }
+
+    /// The best snapshot that was offered.
+    pub(crate) fn best_offer(&self) -> Option<(CheckpointCertificate, ManifestHead)> {
+        match &self.phase {
+            Phase::Offers(offers) => offers.best(&self.spurned),
+            Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Snapshot(_) => None,
+        }
+    }
+
+    /// Nobody seems to have this snapshot any more: another one is preferred for a while.
+    pub(crate) fn spurn(&mut self, instance: InstanceId) {
+        if self.spurned.len() >= SPURNED_MAX {
+            self.spurned.pop_front();
+        }
+        self.spurned.push_back(instance);
+    }
+
+    /// How long a phase goes on without anything good; `few` says that as many donors are left as may all lie.
+    pub(crate) fn patience(&self, few: bool) -> Option<Duration> {
+        match &self.phase {
+            Phase::Idle | Phase::Offers(_) => None,
+            Phase::Digests(_) | Phase::Log(_) => Some(LOG_PATIENCE),
+            Phase::Snapshot(fetch) if fetch.waits_for_donors() => {
+                Some(if few { FEW_PATIENCE } else { SNAPSHOT_PATIENCE })
+            }
+            Phase::Snapshot(_) => None,
+        }
     }
 
     /// The certified batch of `instance`, if it has come.

@@ -213,6 +213,17 @@ impl SnapshotFetch {
         }
     }
 
+    /// Whether it is others that it waits for.
+    pub(crate) fn waits_for_donors(&self) -> bool {
+        match &self.stage {
+            Stage::Contents { .. } => true,
+            Stage::Chunks { unasked, asked, writing, .. } => {
+                writing.is_empty() && !(unasked.is_empty() && asked.is_empty())
+            }
+            Stage::Beginning(_) | Stage::Installing => false,
+        }
+    }
+
     /// Whether there is anything that nobody was asked for yet.
     pub(crate) fn has_unasked(&self) -> bool {
         match &self.stage {

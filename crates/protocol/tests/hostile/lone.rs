@@ -81,7 +81,7 @@ impl Lone {
                     Action::Send { .. }
                     | Action::Append { .. }
                     | Action::Cut(_)
-                    | Action::Snapshot(_)
+                    | Action::Snapshot { .. }
                     | Action::Diverged(_)
                     | Action::Donate { .. }
                     | Action::Transfer(_)

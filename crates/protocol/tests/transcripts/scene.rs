@@ -172,7 +172,7 @@ impl Scene {
                 Action::Append { position, record } => self.log.push((*position, record.clone())),
                 Action::Send { .. }
                 | Action::Cut(_)
-                | Action::Snapshot(_)
+                | Action::Snapshot { .. }
                 | Action::Diverged(_)
                 | Action::Donate { .. }
                 | Action::Transfer(_)
@@ -343,7 +343,7 @@ impl Scene {
             }
             Action::Append { position, record } => format!("record {position}: {}", self.record(record)),
             Action::Cut(below) => format!("cut below record {below}"),
-            Action::Snapshot(head) => format!("snapshot at {}", head.instance),
+            Action::Snapshot { head, after } => format!("snapshot at {} after record {after}", head.instance),
             Action::Diverged(instance) => format!("state differs at {instance}"),
             Action::Donate { to, donation } => transfer::donation_line(*to, donation),
             Action::Transfer(transfer) => transfer::transfer_line(transfer),

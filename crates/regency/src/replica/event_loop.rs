@@ -16,7 +16,7 @@ use mio::Waker;
 use regency_protocol::action::{Action, Misbehaviour};
 use regency_protocol::digest::signing_bytes;
 use regency_protocol::event::{ClientRequest, Event, Verified};
-use regency_protocol::ids::{ClientId, InstanceId, PublicKey};
+use regency_protocol::ids::{ClientId, InstanceId, LogPosition, PublicKey};
 use regency_protocol::message::{
     Bundle, BundleProof, Message, Outcome, Refusal, Reply, Request, RequestKind, Statement,
 };
@@ -51,6 +51,7 @@ use crate::failure::Failure;
 use crate::logging::Quieter;
 use crate::metrics::{Fault, Metrics, Phase};
 use crate::service::Validator;
+use crate::snapshot::Snapshot;
 
 /// How long the loop waits at most without anything to wait for: a bound for what it may have overlooked.
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -84,6 +85,8 @@ pub(super) struct EventLoop {
     core: Core,
     journal: Journal,
     snapshots: Snapshots,
+    /// A state that is not written yet: the records of its decisions are not durable.
+    frozen: Option<(LogPosition, Box<SnapshotHead>, Box<dyn Snapshot>)>,
     directory: DataDirectory,
     /// Whether the core has said that lost votes do not matter any more, and no mark says so.
     is_to_remember: bool,
@@ -146,6 +149,7 @@ impl EventLoop {
             core: recovered.core,
             journal: recovered.journal,
             snapshots: recovered.snapshots,
+            frozen: None,
             directory,
             is_to_remember: false,
             donor,
@@ -265,6 +269,7 @@ impl EventLoop {
                 self.conduct.on_send(self.now, to, message, |to, message| network.send_to(to, message));
             }
             self.handle(Event::Durable(durable));
+            self.write_snapshot()?;
         }
         self.hear_snapshots()
     }
@@ -438,7 +443,7 @@ impl EventLoop {
             }
             Action::Append { position, record } => self.journal.append(position, &record)?,
             Action::Cut(below) => self.journal.cut(below),
-            Action::Snapshot(head) => self.take_snapshot(head)?,
+            Action::Snapshot { head, after } => self.take_snapshot(head, after)?,
             Action::Diverged(instance) => self.on_diverged(instance)?,
             Action::Donate { to, donation } => self.give(to, donation)?,
             Action::Transfer(step) => self.snapshots.transfer(step)?,
@@ -470,12 +475,22 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Freezes the state as it is now, and lets it be written in the background.
-    fn take_snapshot(&mut self, head: Box<SnapshotHead>) -> Result<(), Failure> {
+    /// Freezes the state as it is now, and lets it be written in the background as soon as its records are durable.
+    fn take_snapshot(&mut self, head: Box<SnapshotHead>, after: LogPosition) -> Result<(), Failure> {
         let begun = Instant::now();
         let image = self.executor.snapshot();
         self.metrics.snapshot_freeze_seconds.observe(begun.elapsed().as_secs_f64());
-        self.snapshots.write(head, image, self.core.status().stable_checkpoint)
+        self.frozen = Some((after, head, image));
+        self.write_snapshot()
+    }
+
+    /// Has the frozen state written if the log has come so far [VOTE-1].
+    fn write_snapshot(&mut self) -> Result<(), Failure> {
+        let durable = self.held.durable();
+        match self.frozen.take_if(|(after, ..)| *after <= durable) {
+            Some((_, head, image)) => self.snapshots.write(head, image, self.core.status().stable_checkpoint),
+            None => Ok(()),
+        }
     }
 
     fn enter_phase(&mut self, instance: InstanceId, phase: Phase) {

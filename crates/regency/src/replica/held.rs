@@ -38,6 +38,11 @@ impl Held {
         None
     }
 
+    /// How far the log is durable.
+    pub(super) fn durable(&self) -> LogPosition {
+        self.durable
+    }
+
     /// Notes how far the log is durable; true if it is further than before.
     pub(super) fn advance(&mut self, durable: LogPosition) -> bool {
         let is_further = durable > self.durable;

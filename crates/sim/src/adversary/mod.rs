@@ -318,7 +318,7 @@ impl Adversary {
                 Action::Sign(_)
                 | Action::Append { .. }
                 | Action::Cut(_)
-                | Action::Snapshot(_)
+                | Action::Snapshot { .. }
                 | Action::Diverged(_)
                 | Action::Transfer(_)
                 | Action::Remembered

@@ -89,7 +89,7 @@ impl Puppet {
                             operations.map(|operation| self.service.execute(&operation.payload())).collect();
                         answers.push_back(Event::Executed { instance: delivery.instance, results });
                     }
-                    Action::Snapshot(head) => {
+                    Action::Snapshot { head, .. } => {
                         let image = Image::new(&head, &self.service.encode());
                         answers.push_back(Event::Snapshotted { instance: image.instance, root: image.root });
                     }

@@ -38,7 +38,7 @@ impl World<'_> {
                 Action::Sign(statement) => self.on_sign(replica, statement),
                 Action::Append { position, record } => self.on_append(replica, position, record)?,
                 Action::Cut(below) => self.on_cut(replica, below)?,
-                Action::Snapshot(head) => self.on_snapshot(replica, &head)?,
+                Action::Snapshot { head, after } => self.on_snapshot(replica, &head, after)?,
                 Action::Diverged(instance) => self.on_diverged(replica, instance)?,
                 Action::Donate { to, donation } => self.on_donate(replica, to, donation)?,
                 Action::Transfer(transfer) => self.on_transfer(replica, transfer)?,

@@ -142,7 +142,12 @@ impl World<'_> {
     }
 
     /// The core of `by` wants its state frozen and written.
-    pub(super) fn on_snapshot(&mut self, by: ReplicaId, head: &SnapshotHead) -> Result<(), Violation> {
+    pub(super) fn on_snapshot(
+        &mut self,
+        by: ReplicaId,
+        head: &SnapshotHead,
+        after: LogPosition,
+    ) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(&by) else { return Ok(()) };
         let executed = node.executed;
         if executed != head.instance {
@@ -152,7 +157,7 @@ impl World<'_> {
         let image = Image::new(head, &node.service.encode());
         let (instance, root) = (image.instance, image.root);
         if let Some(store) = node.store.as_mut() {
-            store.begin_snapshot(image);
+            store.begin_snapshot(image, after);
         }
         let first = *self.roots.entry(instance).or_insert(root);
         let at = self.now + self.machines.between(50, self.plan.disk.snapshot_max);

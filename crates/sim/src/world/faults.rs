@@ -13,6 +13,9 @@ use crate::node::{Inbound, Node, Standing};
 use crate::plan::Fault;
 use crate::store::Store;
 
+/// How long a replica is left alone that cannot start for want of room.
+const FULL_PAUSE: u64 = 50_000;
+
 impl World<'_> {
     /// Lets one fault happen.
     pub(super) fn fault(&mut self, fault: Fault) -> Result<(), Violation> {
@@ -190,6 +193,11 @@ impl World<'_> {
             // It was to end, and has had too little to do for that.
             Some(node) if node.effects_left.is_some() => self.crash(replica),
             Some(node) if node.is_alive() => return Ok(()),
+            Some(node) if node.store.as_ref().is_some_and(Store::is_full) => {
+                // Its operator makes room first.
+                self.agenda.add(self.now + FULL_PAUSE, Happening::Fault(Fault::Restart(replica)));
+                return Ok(());
+            }
             Some(_) => {}
             None => return Ok(()),
         }
