@@ -23,7 +23,7 @@ pub(crate) const SETUP: Setup<'_> = Setup {
     request_auth: "signature",
     durability: "sync",
     // Checkpoints and cuts of the log come often.
-    settings: &["checkpoint_interval=500", "retained_bytes=16777216"],
+    settings: &["checkpoint_interval=500", "retained_bytes=1048576"],
     adversity: None,
 };
 /// Clients of the load, each with one operation in flight.
