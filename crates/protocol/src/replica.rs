@@ -7,6 +7,7 @@ mod amnesia;
 mod authenticity;
 mod checkpoints;
 mod delivery;
+mod donation;
 mod leader_change;
 mod links;
 mod ordering;

@@ -123,9 +123,12 @@ impl VotingRecord {
         }
     }
 
-    /// What is on record of an earlier life whose votes are not.
+    /// What is on record of an earlier life whose votes are not. Whoever has lost votes since does not believe it.
     pub(crate) fn restore_bounds(&mut self, bounds: Bounds) {
-        self.memory = Memory::Bounded(bounds);
+        match self.memory {
+            Memory::Lost => {}
+            Memory::Whole | Memory::Bounded(_) => self.memory = Memory::Bounded(bounds),
+        }
     }
 
     /// What the lost votes cannot have been for, if any were lost.
@@ -354,6 +357,18 @@ mod tests {
         assert!(!record.propose(InstanceId(1)));
         assert!(record.write(InstanceId(1), Regency(0), A).is_none());
         assert!(record.accept(InstanceId(1), Regency(0), A).is_none());
+    }
+
+    #[test]
+    fn bounds_of_a_log_say_nothing_of_votes_that_were_lost_since() {
+        let bounds = Bounds { instance: InstanceId(5), regency: Regency(0) };
+        let mut known = record(Start::Fresh);
+        known.restore_bounds(bounds);
+        assert!(known.write(InstanceId(5), Regency(0), A).is_none());
+        assert!(known.write(InstanceId(6), Regency(0), A).is_some());
+        let mut lost = record(Start::StateLost);
+        lost.restore_bounds(bounds);
+        assert!(lost.write(InstanceId(6), Regency(0), A).is_none() && lost.is_recovering(InstanceId(9)));
     }
 
     #[test]

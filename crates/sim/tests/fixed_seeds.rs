@@ -48,5 +48,6 @@ scenarios! {
     writes_that_others_followed_still_vouch_for_a_lock => Overwritten,
     replicas_that_end_anywhere_come_back_as_they_were => DurableCrash,
     a_cluster_that_ends_at_once_comes_back_with_all_it_knew => WholeCluster,
+    replicas_that_miss_too_much_take_it_from_others_of_whom_some_lie => Transfer,
     failing_disks_stop_their_replicas_and_nobody_else => DiskFaults,
 }

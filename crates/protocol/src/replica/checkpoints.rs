@@ -107,13 +107,13 @@ impl Replica {
 
     /// A checkpoint is stable, or this replica's own snapshot has caught up with one that is.
     fn on_stable(&mut self, actions: &mut Vec<Action>) {
+        if let Some(certificate) = self.checkpoints.take_unrecorded() {
+            self.journal.append(Record::Checkpoint(certificate), None, actions);
+        }
         if self.checkpoints.differs() {
             return self.on_diverged(self.checkpoints.stable(), actions);
         }
         let stable = self.checkpoints.stable();
-        if let Some(certificate) = self.checkpoints.take_unrecorded() {
-            self.journal.append(Record::Checkpoint(certificate), None, actions);
-        }
         // The log is needed until this replica's own snapshot covers it.
         if self.checkpoints.own() >= stable {
             self.cut_log(stable, actions);

@@ -197,6 +197,10 @@ impl Replica {
         if self.leader() == self.me && !self.record.may_lead() {
             self.stop(now, regency.next(), actions);
         }
+        // The certificate may have come before the snapshot, or stopped the life before.
+        if self.checkpoints.differs() {
+            self.on_diverged(self.checkpoints.stable(), actions);
+        }
         self.status_due = Some(now);
         self.arm(now);
     }

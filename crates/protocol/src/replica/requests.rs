@@ -94,6 +94,10 @@ impl Replica {
         is_whole: bool,
         actions: &mut Vec<Action>,
     ) {
+        // [CKPT-2] What it would answer may be wrong.
+        if self.transfer.diverged.is_some() {
+            return;
+        }
         let outcome = match outcome {
             Outcome::Result(result) if result.len() > WHOLE_RESULT_BYTES_MAX && !is_whole => {
                 let outcome = Outcome::Result(result);

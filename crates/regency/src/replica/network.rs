@@ -21,7 +21,9 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use regency_protocol::codec::{DecodeError, Wire, pieces};
 use regency_protocol::ids::{ClientId, ReplicaId};
-use regency_protocol::limits::{CLIENT_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX};
+use regency_protocol::limits::{
+    CLIENT_FRAME_BYTES_MAX, FETCH_ANSWER_BYTES_PER_PERIOD_MAX, PEER_FRAME_BYTES_MAX,
+};
 use regency_protocol::message::{ClientMessage, Message};
 use regency_protocol::view::View;
 use slab::Slab;
@@ -50,8 +52,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const SOCKET_BYTES_PER_TURN: usize = 256 << 10;
 /// Bytes read from all clients in one turn.
 const CLIENT_BYTES_PER_TURN: u64 = 4 << 20;
-/// Bytes that may wait for a peer that does not read; then the line is cut, and heals by LINK-1 and LINK-2.
-const PEER_OUTBOUND_BYTES_MAX: usize = 16 << 20;
+/// Bytes that may wait for a peer that does not read; then the line is cut, and heals by LINK-1 and LINK-2. More than
+/// what one that fell behind is answered in a period.
+const PEER_OUTBOUND_BYTES_MAX: usize = 2 * FETCH_ANSWER_BYTES_PER_PERIOD_MAX;
 /// Bytes that may wait for a client that does not read; then it is disconnected.
 const CLIENT_OUTBOUND_BYTES_MAX: usize = 4 << 20;
 /// Bytes that may wait for all clients together.

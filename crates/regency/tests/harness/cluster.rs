@@ -48,6 +48,7 @@ pub struct Plan {
     pub request_auth: RequestAuth,
     pub clients_are_listed: bool,
     pub settings: Settings,
+    pub durability: Durability,
     /// Whether replicas and clients reach each replica through a relay that can be cut.
     pub behind_proxies: bool,
 }
@@ -58,6 +59,7 @@ impl Default for Plan {
             request_auth: RequestAuth::Signature,
             clients_are_listed: true,
             settings: Settings::default(),
+            durability: Durability::None,
             behind_proxies: false,
         }
     }
@@ -112,7 +114,7 @@ impl TestCluster {
             mode: Mode::Bft,
             faults: 1,
             service: "counter".into(),
-            durability: Durability::None,
+            durability: plan.durability,
             request_auth: plan.request_auth,
             clients: plan.clients_are_listed.then_some(listed),
             replicas,

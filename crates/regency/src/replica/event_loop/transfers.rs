@@ -77,6 +77,8 @@ impl EventLoop {
              until it has theirs. The service is not deterministic, or memory or disk are bad",
             ErrorCode::Diverged
         );
+        // What is frozen is of the same state.
+        self.frozen = None;
         self.snapshots.discard(instance)
     }
 

@@ -1,0 +1,209 @@
+//! Real replicas that lost something: they get it from the others, vote again, and keep what they got.
+
+mod harness;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use harness::cluster::{Plan, TestCluster, client_key};
+use harness::{PATIENCE, eventually};
+use regency::client::{ClientConfig, blocking};
+use regency::config::Durability;
+use regency::protocol::limits::Settings;
+use regency::replica::Life;
+use regency::{Bytes, Context, RestoreError, Service, Snapshot};
+
+/// Bytes that an operation adds.
+const OPERATION_BYTES: usize = 50_000;
+
+/// Keeps everything that it is given.
+#[derive(Default)]
+struct Pile(Vec<u8>);
+
+impl Service for Pile {
+    fn execute(&mut self, _context: &Context, operation: &[u8]) -> Bytes {
+        self.0.extend_from_slice(operation);
+        Bytes::copy_from_slice(&(self.0.len() as u64).to_le_bytes())
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Box::new(Heap(self.0.clone()))
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        self.0.clear();
+        source.read_to_end(&mut self.0)?;
+        Ok(())
+    }
+}
+
+struct Heap(Vec<u8>);
+
+impl Snapshot for Heap {
+    fn write(self: Box<Self>, sink: &mut dyn Write) -> std::io::Result<()> {
+        sink.write_all(&self.0)
+    }
+}
+
+/// A cluster that keeps so many instances in memory and takes checkpoints often.
+fn start(durability: Durability, retained_instances: u64) -> TestCluster {
+    let settings = Settings {
+        window: 2,
+        chain_interval: 2,
+        span: 6,
+        retained_instances,
+        retained_bytes: 1,
+        checkpoint_interval: 10,
+        ..Settings::default()
+    };
+    let mut cluster = TestCluster::new(Plan { settings, durability, ..Plan::default() });
+    (0..4).for_each(|id| cluster.start_replica_with(id, Pile::default()));
+    cluster.wait_connected();
+    cluster
+}
+
+fn client(cluster: &TestCluster) -> blocking::Client {
+    let settings = cluster.cluster.settings().clone();
+    let mut config = ClientConfig::new(cluster.cluster.view().clone(), settings, client_key(0));
+    config.deadline = PATIENCE;
+    blocking::Client::connect(&config).unwrap()
+}
+
+/// Adds to the pile so often, each time something else.
+fn pile(client: &blocking::Client, times: u64) {
+    let mut state = times;
+    for _ in 0..times {
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        };
+        let operation: Vec<u8> = (0..OPERATION_BYTES).map(|_| next()).collect();
+        client.invoke(operation).unwrap();
+    }
+}
+
+fn agree(cluster: &TestCluster) {
+    eventually("the replicas agree", || {
+        let chains: Vec<_> =
+            (0..4).map(|id| cluster.status(id)).map(|status| (status.executed, status.chain)).collect();
+        chains.windows(2).all(|pair| pair[0] == pair[1])
+    });
+}
+
+fn wait_normal(cluster: &TestCluster, id: u16) {
+    eventually("it takes part again", || cluster.status(id).state == "normal");
+}
+
+fn files(cluster: &TestCluster, id: u16, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(cluster.config(id).data).unwrap();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(prefix))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Starts a replica again, and waits until it has what the others have.
+fn restart(cluster: &mut TestCluster, client: &blocking::Client, id: u16) {
+    cluster.start_replica_with(id, Pile::default());
+    cluster.wait_connected();
+    // Without a log it may have to wait for the next checkpoint.
+    eventually("it has caught up", || {
+        pile(client, 1);
+        let [it, other] = [id, (id + 1) % 4].map(|id| cluster.status(id).executed);
+        it + 2 >= other
+    });
+    agree(cluster);
+}
+
+#[test]
+fn a_replica_whose_disk_was_replaced_gets_everything_and_votes_again() {
+    for durability in [Durability::Sync, Durability::Async] {
+        let mut cluster = start(durability, 10);
+        let client = client(&cluster);
+        pile(&client, 45);
+        agree(&cluster);
+        cluster.stop_replica(3);
+        pile(&client, 15);
+        fs::remove_dir_all(cluster.config(3).data).unwrap();
+        restart(&mut cluster, &client, 3);
+        assert_eq!(cluster.replicas[&3].life(), Life::VotesLost);
+        assert!(cluster.replicas[&3].metrics().transfers.get() > 0, "by a snapshot");
+        let given: u64 = (0..3).map(|id| cluster.replicas[&id].metrics().donated_chunks.get()).sum();
+        assert!(given > 0);
+        pile(&client, 20);
+        wait_normal(&cluster, 3);
+        // Its votes are needed now, and its log has them.
+        cluster.stop_replica(0);
+        pile(&client, 12);
+        cluster.stop_replica(3);
+        cluster.start_replica_with(0, Pile::default());
+        pile(&client, 1);
+        restart(&mut cluster, &client, 3);
+        assert!(matches!(cluster.replicas[&3].life(), Life::Kept { .. }), "{durability:?}");
+        assert_eq!(cluster.replicas[&3].metrics().transfers.get(), 0, "what it missed was kept for it");
+        wait_normal(&cluster, 3);
+    }
+}
+
+#[test]
+fn a_damaged_log_is_set_aside_and_only_what_is_missing_is_fetched() {
+    let mut cluster = start(Durability::Sync, 10);
+    let client = client(&cluster);
+    pile(&client, 25);
+    agree(&cluster);
+    cluster.stop_replica(3);
+    let log = files(&cluster, 3, "log-").into_iter().next_back().unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    let middle = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 2;
+    bytes[middle] ^= 0x55;
+    fs::write(&log, bytes).unwrap();
+    restart(&mut cluster, &client, 3);
+    pile(&client, 20);
+    wait_normal(&cluster, 3);
+    agree(&cluster);
+    cluster.stop_replica(3);
+    restart(&mut cluster, &client, 3);
+    assert!(matches!(cluster.replicas[&3].life(), Life::Kept { .. }));
+}
+
+#[test]
+fn votes_stay_lost_while_nobody_says_what_they_were_for() {
+    let mut cluster = start(Durability::Sync, 10);
+    let client = client(&cluster);
+    pile(&client, 25);
+    (0..4).for_each(|id| cluster.stop_replica(id));
+    fs::remove_dir_all(cluster.config(3).data).unwrap();
+    for _ in 0..2 {
+        // Alone it cannot know, so a start in between changes nothing.
+        cluster.start_replica_with(3, Pile::default());
+        assert_eq!(cluster.replicas[&3].life(), Life::VotesLost);
+        eventually("it is state-lost", || cluster.status(3).state == "state-lost");
+        cluster.stop_replica(3);
+        assert_eq!(files(&cluster, 3, "votes-lost").len(), 1);
+    }
+    (0..3).for_each(|id| cluster.start_replica_with(id, Pile::default()));
+    restart(&mut cluster, &client, 3);
+    pile(&client, 20);
+    wait_normal(&cluster, 3);
+    eventually("nothing is lost", || files(&cluster, 3, "votes-lost").is_empty());
+}
+
+#[test]
+fn replicas_that_keep_nothing_on_disk_but_snapshots_help_each_other() {
+    // Without a log what lies above the last stable checkpoint comes out of memory alone.
+    let mut cluster = start(Durability::None, 60);
+    let client = client(&cluster);
+    pile(&client, 120);
+    cluster.stop_replica(3);
+    fs::remove_dir_all(cluster.config(3).data).unwrap();
+    restart(&mut cluster, &client, 3);
+    assert!(cluster.replicas[&3].metrics().transfers.get() > 0);
+    pile(&client, 20);
+    wait_normal(&cluster, 3);
+    cluster.stop_replica(3);
+    restart(&mut cluster, &client, 3);
+    assert_eq!(cluster.replicas[&3].life(), Life::VotesLost, "votes are in memory only");
+}
