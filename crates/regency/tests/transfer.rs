@@ -46,6 +46,29 @@ impl Snapshot for Heap {
     }
 }
 
+/// A pile into which something else falls, until it is given a state from elsewhere.
+struct Flawed {
+    pile: Pile,
+    is_flawed: bool,
+}
+
+impl Service for Flawed {
+    fn execute(&mut self, context: &Context, operation: &[u8]) -> Bytes {
+        if std::mem::take(&mut self.is_flawed) {
+            self.pile.0.push(7);
+        }
+        self.pile.execute(context, operation)
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        self.pile.snapshot()
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        self.pile.restore(source)
+    }
+}
+
 /// A cluster that keeps so many instances in memory and takes checkpoints often.
 fn start(durability: Durability, retained_instances: u64) -> TestCluster {
     let settings = Settings {
@@ -206,4 +229,31 @@ fn replicas_that_keep_nothing_on_disk_but_snapshots_help_each_other() {
     cluster.stop_replica(3);
     restart(&mut cluster, &client, 3);
     assert_eq!(cluster.replicas[&3].life(), Life::VotesLost, "votes are in memory only");
+}
+
+#[test]
+fn a_state_that_differs_is_replaced_by_the_signed_one_and_the_replica_goes_on() {
+    let settings = Settings { checkpoint_interval: 10, ..Settings::default() };
+    let mut cluster = TestCluster::new(Plan { settings, durability: Durability::Sync, ..Plan::default() });
+    (0..3).for_each(|id| cluster.start_replica_with(id, Pile::default()));
+    cluster.start_replica_with(3, Flawed { pile: Pile::default(), is_flawed: true });
+    cluster.wait_connected();
+    let client = client(&cluster);
+    let metrics = cluster.replicas[&3].metrics().clone();
+    eventually("it notices", || {
+        pile(&client, 1);
+        metrics.divergences.get() > 0
+    });
+    eventually("it has the signed state", || {
+        pile(&client, 1);
+        metrics.transfers.get() > 0 && cluster.status(3).state == "normal"
+    });
+    pile(&client, 20);
+    agree(&cluster);
+    assert_eq!(metrics.divergences.get(), 1, "its state is that of the others from then on");
+    let stable = cluster.status(3).stable_checkpoint;
+    eventually("it signs as they do", || {
+        pile(&client, 1);
+        cluster.status(3).stable_checkpoint > stable
+    });
 }
