@@ -19,7 +19,7 @@ pub const SPAN_LIMIT: u64 = 4 * WINDOW_LIMIT;
 /// Digests in one write set: the oldest go first. Safety does not need them; that selection goes on needs no more
 /// than those of as many epochs as pass without any progress.
 pub const WRITE_SET_MAX: usize = 64;
-/// Bytes of a STOPDATA or SYNC, which travel in pieces.
+/// Bytes of a STOPDATA, a SYNC, or an answer of a donor, which travel in pieces.
 pub const LONG_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of such a message in one frame: votes pass between two of them.
 pub const PIECE_BYTES: usize = 256 << 10;

@@ -15,6 +15,7 @@ mod proposals;
 mod recovery;
 mod requests;
 mod suspicion;
+mod takeover;
 mod transfer;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -1,4 +1,5 @@
-//! Long messages in pieces: STOPDATA and SYNC may be larger than a frame, and votes have to pass between them.
+//! Long messages in pieces: STOPDATA, SYNC and what donors give may be larger than a frame, and votes have to pass
+//! between them.
 //!
 //! A piece is a frame of a kind of its own: version, kind, the whole message's length, the place of this piece in
 //! it, and its bytes. A message's pieces come in order, and those of one message at a time; all but the last are

@@ -71,11 +71,9 @@ impl Replica {
         actions: &mut Vec<Action>,
     ) {
         let instance = batch.instance;
-        if self.journal.is_kept() {
-            if !self.journal.note_batch(instance, digest) {
-                let recorded = RecordedBatch { batch: Arc::clone(&batch), requests: requests.clone() };
-                self.journal.append(Record::Batch(recorded), Some(instance), actions);
-            }
+        if self.journal.is_kept() && !self.journal.note_batch(instance, digest) {
+            let recorded = RecordedBatch { batch: Arc::clone(&batch), requests: requests.clone() };
+            self.journal.append(Record::Batch(recorded), Some(instance), actions);
         }
         let canonical = requests.iter().map(|request| &**request);
         self.checkpoints.on_delivered(instance, canonical, &self.settings);

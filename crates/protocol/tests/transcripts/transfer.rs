@@ -223,7 +223,8 @@ fn a_state_that_differs_from_the_stable_one_is_taken_from_others() {
     let chain = chain_next(&genesis(), &batch.digest());
     scene.from(2, Message::CheckpointCertificate(stable(&manifest, chain)));
     scene.expect(
-        "state differs at 1
+        "record 3: checkpoint 1
+         state differs at 1
          to 2: snapshot above 0?",
     );
 }
