@@ -2,7 +2,10 @@
 
 mod mutants;
 
-use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::binary::Binary;
@@ -41,27 +44,50 @@ pub(crate) fn search_mutants(repository: &Repository) -> Result<()> {
 
 /// All seeds, shared out among the cores.
 fn seeds(binary: &Binary) -> Result<()> {
-    let seeds = SEEDS.to_string();
-    let output = binary.output(&["sim", "--seeds", &seeds, "--json"])?;
+    let begun = Instant::now();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let share = SEEDS.div_ceil(cores);
+    let reports = std::thread::scope(|scope| {
+        let ranges = (0..cores).map(|core| (1 + core * share, share.min(SEEDS - core * share)));
+        let workers: Vec<_> =
+            ranges.map(|(from, count)| scope.spawn(move || range(binary, from, count))).collect();
+        let ended = workers.into_iter().map(|worker| match worker.join() {
+            Ok(report) => report,
+            Err(_) => bail!("a worker panicked"),
+        });
+        ended.collect::<Result<Vec<Value>>>()
+    })?;
+    let sum = |key: &str| reports.iter().filter_map(|report| report[key].as_u64()).sum::<u64>();
+    ensure!(sum("seeds") == SEEDS, "it ran {} seeds instead of {SEEDS}", sum("seeds"));
+    // Some seeds run twice, and their traces must be equal: so there are more schedules than seeds.
+    let schedules = sum("schedules");
+    ensure!(schedules >= SEEDS + SEEDS / 100, "{schedules} schedules: 1% of the seeds must run twice");
+    let missing = reports.iter().map(|report| {
+        let names = report["points_missing"].as_array().into_iter().flatten();
+        names.map(ToString::to_string).collect::<BTreeSet<String>>()
+    });
+    let missing = missing.reduce(|one, other| &one & &other).unwrap_or_default();
+    ensure!(missing.is_empty(), "the seeds never reached {missing:?}");
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "sim: {SEEDS} seeds, {schedules} schedules, {} events in {seconds:.0} s ({:.0} schedules a second)",
+        sum("events"),
+        as_float(schedules) / seconds
+    );
+    speed(schedules, seconds)
+}
+
+/// One process's part of the seeds.
+fn range(binary: &Binary, from: u64, seeds: u64) -> Result<Value> {
+    let (from, seeds) = (from.to_string(), seeds.to_string());
+    let output = binary.output(&["sim", "--from", &from, "--seeds", &seeds, "--json"])?;
     let report: Value = serde_json::from_slice(&output.stdout).with_context(|| {
         format!("regency sim printed no JSON: {}", String::from_utf8_lossy(&output.stderr))
     })?;
     let failure = &report["failure"];
     ensure!(failure.is_null() && output.status.success(), "the simulator found: {failure}");
     check(&report, &FIELDS)?;
-    ensure!(report["seeds"].as_u64() == Some(SEEDS), "it ran {} seeds instead of {SEEDS}", report["seeds"]);
-    // Some seeds run twice, and their traces must be equal: so there are more schedules than seeds.
-    let schedules = report["schedules"].as_u64().context("schedules is no count")?;
-    ensure!(schedules >= SEEDS + SEEDS / 100, "{schedules} schedules: 1% of the seeds must run twice");
-    let missing = &report["points_missing"];
-    ensure!(missing.as_array().is_some_and(Vec::is_empty), "the seeds never reached {missing}");
-    let seconds = report["seconds"].as_f64().context("seconds is no number")?;
-    println!(
-        "sim: {SEEDS} seeds, {schedules} schedules, {} events in {seconds:.0} s ({:.0} schedules a second)",
-        report["events"],
-        as_float(schedules) / seconds
-    );
-    speed(schedules, seconds)
+    Ok(report)
 }
 
 /// On a machine that others use too, a slow run says little: a tenth of the target is what fails.
