@@ -457,6 +457,10 @@ impl<'a> World<'a> {
         node.handle(self.now, event, &mut actions);
         if is_input {
             self.expect_drain(replica);
+        } else if actions.is_empty() {
+            // The end of inputs, and nothing to do: what was looked at after the last of them holds.
+            self.arm(replica);
+            return Ok(());
         }
         let Some(node) = self.nodes.get(&replica) else { return Ok(()) };
         let status = node.status();

@@ -23,12 +23,18 @@ const LONG_CALLS: usize = 200;
 /// Sizes to choose from, the usual one more often.
 const BFT_SIZES: [u16; 12] = [4, 4, 4, 4, 4, 4, 4, 5, 6, 7, 10, 13];
 const CFT_SIZES: [u16; 6] = [3, 3, 3, 4, 5, 7];
+/// From this size on a schedule takes ten times as long as at the usual one: of 100 that drew such a size, so many
+/// get the usual one after all.
+const LARGE: u16 = 10;
+const LARGE_GIVEN_UP: u64 = 60;
 
 pub(crate) fn view(seed: u64, mode: Mode, stream: &mut Stream) -> View {
     let n = match mode {
         Mode::Bft => stream.pick(&BFT_SIZES),
         Mode::Cft => stream.pick(&CFT_SIZES),
     };
+    let is_given_up = n >= LARGE && Stream::new(seed, "large").percent(LARGE_GIVEN_UP);
+    let n = if is_given_up { BFT_SIZES[0] } else { n };
     // Identifiers need not be positions.
     let (first, step) = if stream.percent(70) { (0, 1) } else { (3, 7) };
     let members = (0..n).map(|position| {
