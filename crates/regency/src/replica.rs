@@ -31,6 +31,7 @@ mod resolver;
 mod room;
 mod routes;
 mod snapshots;
+mod spares;
 mod status;
 mod verifier;
 mod written_log;

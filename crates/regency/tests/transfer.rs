@@ -178,7 +178,7 @@ fn a_damaged_log_is_set_aside_and_only_what_is_missing_is_fetched() {
     pile(&client, 25);
     agree(&cluster);
     cluster.stop_replica(3);
-    let log = files(&cluster, 3, "log-").into_iter().next_back().unwrap();
+    let log = files(&cluster, 3, "log-0").into_iter().next_back().unwrap();
     let mut bytes = fs::read(&log).unwrap();
     let middle = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 2;
     bytes[middle] ^= 0x55;

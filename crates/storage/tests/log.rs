@@ -3,7 +3,7 @@
 mod scene;
 
 use regency_protocol::ids::{ClusterId, ReplicaId};
-use regency_storage::log::{Ending, Log, RECORD_BYTES_MAX, Tail};
+use regency_storage::log::{Ending, Log, LogSettings, RECORD_BYTES_MAX, Spare, Tail};
 use regency_storage::{Disk, FaultyDisk, Identity, LogPosition, RealDisk, StorageError};
 use scene::{IDENTITY, grow, log_of, open, read, record, scratch, settings};
 
@@ -26,6 +26,60 @@ fn records_come_back_in_order_from_real_files() {
     assert_eq!((tail, last), (Tail::Sealed, 120));
     grow(&mut log, 121).unwrap();
     assert_eq!(read(disk).unwrap(), (121, Ending::Open));
+}
+
+#[test]
+fn a_spare_becomes_the_next_segment_once_it_is_filled() {
+    let (disk, mut log) = log_of(3, 1);
+    let bytes = 2 * settings().segment_bytes;
+    let mut spare = Spare::begin(&disk, bytes).unwrap();
+    assert!(!spare.fill(bytes - 1).unwrap());
+    log.keep_spare(spare);
+    assert!(!log.has_spare(), "a part of it is only reserved");
+    let mut spare = Spare::begin(&disk, bytes).unwrap();
+    assert!(spare.fill(bytes).unwrap());
+    log.keep_spare(spare);
+    assert!(log.has_spare());
+    let before = log.segments();
+    let mut last = 3;
+    while log.segments() == before {
+        last += 1;
+        grow(&mut log, last).unwrap();
+    }
+    assert!(!log.has_spare() && !disk.names().contains(&"log-spare.draft".to_owned()));
+    let newest = disk.names().into_iter().filter(|name| name.starts_with("log-0")).max().unwrap();
+    assert_eq!(disk.open(&newest).unwrap().length().unwrap(), bytes);
+    grow(&mut log, last + 100).unwrap();
+    assert_eq!(open(disk).unwrap().2, last + 100);
+}
+
+#[test]
+fn a_spare_too_small_for_a_record_waits_for_another_segment_and_goes_with_the_next_start() {
+    let (disk, mut log) = log_of(3, 1);
+    let mut spare = Spare::begin(&disk, settings().segment_bytes).unwrap();
+    assert!(spare.fill(u64::MAX).unwrap());
+    log.keep_spare(spare);
+    log.append(&vec![1; 1 << 20]).unwrap();
+    log.commit().unwrap();
+    assert!(log.has_spare() && log.segments() == 2);
+    drop(log);
+    let recovered = Log::open(Box::new(disk.clone()), IDENTITY, settings(), &mut |_, _| {}).unwrap();
+    assert_eq!(recovered.0.last(), LogPosition(4));
+    assert!(!disk.names().contains(&"log-spare.draft".to_owned()));
+}
+
+#[test]
+fn a_segment_without_a_spare_is_small_and_filled_where_that_is_wanted() {
+    let disk = FaultyDisk::seeded(1);
+    let settings = LogSettings { segment_bytes: 1 << 20, filled_bytes: Some(20 << 10), salt: [5; 16] };
+    let (mut log, _) = Log::open(Box::new(disk.clone()), IDENTITY, settings, &mut |_, _| {}).unwrap();
+    grow(&mut log, 100).unwrap();
+    assert!(log.segments() > 3);
+    for name in disk.names().into_iter().filter(|name| name.starts_with("log-0")) {
+        assert_eq!(disk.open(&name).unwrap().length().unwrap(), 20 << 10, "{name}");
+    }
+    drop(log);
+    assert_eq!(open(disk).unwrap().2, 100);
 }
 
 #[test]

@@ -3,11 +3,11 @@
 mod scene;
 
 use proptest::prelude::*;
-use regency_storage::log::{Log, Tail};
+use regency_storage::log::{Log, Spare, Tail};
 use regency_storage::{Fault, FaultyDisk, LogPosition, StorageError};
-use scene::{grow, log_of, open, record};
+use scene::{grow, log_of, open, record, settings};
 
-/// The ends of the groups that the workload commits; it cuts and closes on the way.
+/// The ends of the groups that the workload commits; it cuts, closes and prepares spare segments on the way.
 const GROUPS: [u64; 12] = [1, 2, 9, 10, 11, 40, 41, 60, 75, 76, 90, 91];
 
 /// What a workload had reached when the power failed.
@@ -31,6 +31,11 @@ fn work(disk: &FaultyDisk, reached: &mut Reached) -> Result<(), StorageError> {
             reached.appended = reached.appended.max(number);
         }
         reached.committed = log.commit()?.0;
+        if [2, 11, 60].contains(&end) && !log.has_spare() {
+            let mut spare = Spare::begin(disk, settings().segment_bytes)?;
+            while !spare.fill(10_000)? {}
+            log.keep_spare(spare);
+        }
         if end == 41 || end == 76 {
             reached.cut = end - 5;
             log.cut(LogPosition(end - 5))?;

@@ -16,6 +16,7 @@ use regency_storage::StorageError;
 use regency_storage::log::Log;
 
 use super::room::Room;
+use super::spares::Spares;
 use crate::failure::Failure;
 use crate::metrics::Metrics;
 
@@ -105,6 +106,7 @@ impl DiskThread {
     pub(super) fn start(
         replica: ReplicaId,
         log: Log,
+        spares: Option<Spares>,
         room: Room,
         waker: Arc<Waker>,
         metrics: Arc<Metrics>,
@@ -112,7 +114,7 @@ impl DiskThread {
         let last = log.last();
         let shared = Arc::new(Shared::default());
         shared.lock().durable = log.durable();
-        let worker = Worker { log, room, waker, metrics, shared: shared.clone() };
+        let worker = Worker { log, spares, room, waker, metrics, shared: shared.clone() };
         let thread = thread::Builder::new()
             .name(format!("disk-{replica}"))
             .spawn(move || worker.run())
@@ -181,6 +183,8 @@ impl Drop for DiskThread {
 /// The thread's end.
 struct Worker {
     log: Log,
+    /// What its next segments are made of; none in tests that count what the disk does.
+    spares: Option<Spares>,
     room: Room,
     waker: Arc<Waker>,
     metrics: Arc<Metrics>,
@@ -191,7 +195,8 @@ impl Worker {
     /// Works until the log is closed; its last record, if all of it is durable.
     fn run(mut self) -> Option<LogPosition> {
         let mut batch = Batch::default();
-        while self.next(&mut batch) {
+        loop {
+            // An empty one at first: a spare is on its way before the first record is.
             match self.write(&batch) {
                 Ok(Written::Durable) => {}
                 Ok(Written::Closing) => return None,
@@ -202,6 +207,9 @@ impl Worker {
                 }
             }
             batch.clear();
+            if !self.next(&mut batch) {
+                break;
+            }
         }
         match self.log.close() {
             Ok(last) => Some(last),
@@ -239,6 +247,9 @@ impl Worker {
         }
         if let Some(below) = batch.cut {
             self.log.cut(below)?;
+        }
+        if let Some(spares) = &mut self.spares {
+            spares.supply(&mut self.log)?;
         }
         Ok(Written::Durable)
     }
@@ -329,7 +340,7 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let metrics = Arc::new(Metrics::new(ReplicaId(1)));
         let room = Room::new(RESERVE);
-        (DiskThread::start(ReplicaId(1), open(disk).0, room, waker, metrics).unwrap(), poll)
+        (DiskThread::start(ReplicaId(1), open(disk).0, None, room, waker, metrics).unwrap(), poll)
     }
 
     /// Waits until the thread has come to what is expected.

@@ -30,6 +30,7 @@ use super::journal::Journal;
 use super::lazy_disk::{LazyDisk, Unsynced};
 use super::room::Room;
 use super::snapshots::{self, Snapshots};
+use super::spares::{self, Spares};
 use super::written_log::WrittenLog;
 use crate::failure::{ErrorCode, Failure};
 use crate::metrics::Metrics;
@@ -163,7 +164,12 @@ impl Recovery<'_> {
         let room = Room::new(self.reserve_bytes);
         let (me, metrics) = (self.config.me, self.metrics.clone());
         let journal = match unsynced {
-            None => Journal::Sync(DiskThread::start(me, log, room, self.waker.clone(), metrics)?),
+            None => {
+                let disk = Box::new(self.directory.disk());
+                let spares = Spares::start(me, disk, log.settings(), self.reserve_bytes)?;
+                let waker = self.waker.clone();
+                Journal::Sync(DiskThread::start(me, log, Some(spares), room, waker, metrics)?)
+            }
             Some(unsynced) => Journal::Async(Box::new(WrittenLog::start(me, log, unsynced, room, metrics)?)),
         };
         let snapshots = self.snapshots(ground.store);
@@ -210,8 +216,12 @@ impl Recovery<'_> {
         let from = snapshot.as_ref().map_or(InstanceId(0), |(head, _)| head.instance);
         let start = if least.is_some() { Start::Fresh } else { Start::StateLost };
         let mut core = Core::restore(self.config(start), snapshot);
-        let settings =
-            LogSettings { salt: random_bytes().map_err(Setback::Failed)?, ..LogSettings::default() };
+        let is_synced = self.config.durability == Durability::Sync;
+        let settings = LogSettings {
+            filled_bytes: is_synced.then_some(spares::FILLED_BYTES),
+            salt: random_bytes().map_err(Setback::Failed)?,
+            ..LogSettings::default()
+        };
         let mut recovery = log::Recovery::open(disk, self.directory.identity(), settings)
             .map_err(|error| self.setback(error))?;
         let mut records = 0;

@@ -79,7 +79,7 @@ impl Files {
 
     /// Reads the log; `None` if it is damaged.
     pub(super) fn recover(&mut self) -> Result<Option<Found>, String> {
-        let settings = LogSettings { segment_bytes: SEGMENT_BYTES, salt: [7; 16] };
+        let settings = LogSettings { segment_bytes: SEGMENT_BYTES, filled_bytes: None, salt: [7; 16] };
         let words = |error: StorageError| error.to_string();
         let mut recovery =
             Recovery::open(Box::new(self.disk.clone()), self.identity, settings).map_err(words)?;

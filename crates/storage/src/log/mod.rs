@@ -9,6 +9,7 @@ mod reader;
 mod recovery;
 mod scan;
 mod segment;
+mod spare;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -19,6 +20,7 @@ use regency_protocol::mutants::{Mutant, is_active};
 pub use frame::{ChainHash, FrameKind};
 pub use reader::{Damage, DamageCause, Ending, Entry, LogReader};
 pub use recovery::{DamagedLog, Record, Recovered, Recovery, Tail};
+pub use spare::Spare;
 
 use crate::Identity;
 use crate::disk::{Disk, DiskFile};
@@ -26,7 +28,7 @@ use crate::error::{DiskOperation, OnFile, StorageError};
 use frame::{FrameHeader, HEADER_BYTES};
 use reader::SegmentPlace;
 use scan::Progress;
-use segment::{LogBegin, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKey};
+use segment::{LogBegin, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentKey, Source};
 
 /// The longest record.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -40,6 +42,9 @@ const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 pub struct LogSettings {
     /// Bytes of a segment; one is larger if its first record is.
     pub segment_bytes: u64,
+    /// Bytes of a segment that is begun while there is no [`Spare`]: such a one is filled with zeros at once. With
+    /// none it is as large as others, and its room is reserved only.
+    pub filled_bytes: Option<u64>,
     /// Something that those who send requests cannot know: recovery then cannot be led to take their bytes for
     /// records. Need not be the same from start to start.
     pub salt: [u8; 16],
@@ -47,7 +52,17 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, salt: [0; 16] }
+        Self { segment_bytes: 64 << 20, filled_bytes: None, salt: [0; 16] }
+    }
+}
+
+impl LogSettings {
+    fn bytes_without_spare(&self) -> u64 {
+        self.filled_bytes.unwrap_or(self.segment_bytes)
+    }
+
+    fn source_without_spare(&self) -> Source {
+        self.filled_bytes.map_or(Source::Reserved, |_| Source::Filled)
     }
 }
 
@@ -68,7 +83,9 @@ pub struct Log {
     /// The newest frame, whose header waits to know whether it ends its group.
     pending: Option<Pending>,
     /// The room of a run that was written, for the next one.
-    spare: Vec<u8>,
+    buffer: Vec<u8>,
+    /// What the next segment is made of.
+    spare: Option<Spare>,
     durable: LogPosition,
     state: State,
 }
@@ -90,8 +107,8 @@ struct Cursor {
 
 /// Frames that stand together in one segment and become durable together.
 struct Run {
-    /// The segment that is created for them.
-    begins: Option<SegmentHeader>,
+    /// The segment that is created for them, and the spare that it is made of.
+    begins: Option<(SegmentHeader, Option<Spare>)>,
     offset: u64,
     bytes: Vec<u8>,
     last: LogPosition,
@@ -149,8 +166,8 @@ impl Log {
     pub fn commit(&mut self) -> Result<LogPosition, StorageError> {
         self.check()?;
         self.end_group();
-        while let Some(run) = self.runs.pop_front() {
-            match self.write(&run) {
+        while let Some(mut run) = self.runs.pop_front() {
+            match self.write(&mut run) {
                 Ok(()) => {
                     self.durable = self.durable.max(run.last);
                     self.keep_room(run.bytes);
@@ -195,6 +212,12 @@ impl Log {
         self.commit()
     }
 
+    /// How it is written.
+    #[must_use]
+    pub fn settings(&self) -> LogSettings {
+        self.settings
+    }
+
     /// The last durable record.
     #[must_use]
     pub fn durable(&self) -> LogPosition {
@@ -227,6 +250,17 @@ impl Log {
         self.disk.free_bytes().on(DiskOperation::Open, ".")
     }
 
+    /// Gives it what the next segment is made of: one that is filled, and as large as segments are.
+    pub fn keep_spare(&mut self, spare: Spare) {
+        self.spare = Some(spare).filter(|spare| spare.is_filled());
+    }
+
+    /// Whether it has what the next segment is made of.
+    #[must_use]
+    pub fn has_spare(&self) -> bool {
+        self.spare.is_some()
+    }
+
     /// A log that has its first segment and nothing in it.
     pub(crate) fn create(
         disk: Box<dyn Disk>,
@@ -236,13 +270,13 @@ impl Log {
     ) -> Result<Self, StorageError> {
         let header = SegmentHeader {
             segment: begin.segment,
-            capacity: segment_capacity(&settings, 0),
+            capacity: segment_capacity(settings.bytes_without_spare(), 0),
             first: begin.first,
             commit: 0,
             chain: ChainHash::default(),
             salt: settings.salt,
         };
-        let file = header.create(disk.as_ref(), &identity)?;
+        let file = header.create(disk.as_ref(), &identity, settings.source_without_spare())?;
         begin.write(disk.as_ref(), &identity)?;
         let segments = VecDeque::from([SegmentPlace { segment: begin.segment, first: begin.first }]);
         let offset = SEGMENT_HEADER_BYTES as u64;
@@ -278,7 +312,8 @@ impl Log {
             },
             runs: VecDeque::new(),
             pending: None,
-            spare: Vec::new(),
+            buffer: Vec::new(),
+            spare: None,
             durable: progress.position,
             state: State::Open,
         }
@@ -334,7 +369,7 @@ impl Log {
             offset: cursor.offset,
         };
         if self.runs.back().is_none_or(|run| !run.is_open) {
-            self.runs.push_back(Run::new(None, cursor.offset, mem::take(&mut self.spare)));
+            self.runs.push_back(Run::new(None, cursor.offset, mem::take(&mut self.buffer)));
         }
         cursor.offset = cursor.offset.saturating_add(frame_bytes);
         if let Some(run) = self.runs.back_mut() {
@@ -376,16 +411,19 @@ impl Log {
     /// Lets the next frames, `bytes` of them at least, go into a new segment.
     fn next_segment(&mut self, bytes: u64) {
         let progress = &self.cursor.progress;
+        // One that is too small for what comes stays for another segment.
+        let spare = self.spare.take_if(|spare| segment_capacity(spare.bytes(), bytes) == spare.bytes());
+        let usual = spare.as_ref().map_or(self.settings.bytes_without_spare(), Spare::bytes);
         let header = SegmentHeader {
             segment: self.cursor.segment.saturating_add(1),
-            capacity: segment_capacity(&self.settings, bytes),
+            capacity: segment_capacity(usual, bytes),
             first: progress.position.next(),
             commit: progress.commit,
             chain: progress.chain,
             salt: self.settings.salt,
         };
         let offset = SEGMENT_HEADER_BYTES as u64;
-        self.runs.push_back(Run::new(Some(header), offset, mem::take(&mut self.spare)));
+        self.runs.push_back(Run::new(Some((header, spare)), offset, mem::take(&mut self.buffer)));
         self.cursor = Cursor {
             segment: header.segment,
             key: SegmentKey::new(&self.identity, header.segment, &header.salt),
@@ -396,10 +434,11 @@ impl Log {
     }
 
     /// Makes one run durable.
-    fn write(&mut self, run: &Run) -> Result<(), StorageError> {
-        if let Some(header) = &run.begins {
+    fn write(&mut self, run: &mut Run) -> Result<(), StorageError> {
+        if let Some((header, spare)) = &mut run.begins {
+            let source = spare.take().map_or(self.settings.source_without_spare(), Source::Spare);
             // All that the segment before holds is durable by now: its run was written and synced first.
-            self.file = Some(header.create(self.disk.as_ref(), &self.identity)?);
+            self.file = Some(header.create(self.disk.as_ref(), &self.identity, source)?);
             self.file_name = segment::name(header.segment);
             self.segments.push_back(SegmentPlace { segment: header.segment, first: header.first });
         }
@@ -416,7 +455,7 @@ impl Log {
     fn keep_room(&mut self, mut bytes: Vec<u8>) {
         if bytes.capacity() <= BUFFER_BYTES_KEPT {
             bytes.clear();
-            self.spare = bytes;
+            self.buffer = bytes;
         }
     }
 
@@ -445,13 +484,12 @@ impl Log {
 }
 
 impl Run {
-    fn new(begins: Option<SegmentHeader>, offset: u64, bytes: Vec<u8>) -> Self {
+    fn new(begins: Option<(SegmentHeader, Option<Spare>)>, offset: u64, bytes: Vec<u8>) -> Self {
         Self { begins, offset, bytes, last: LogPosition(0), is_open: true }
     }
 }
 
 /// Bytes of a segment whose first frame has `frame_bytes`.
-fn segment_capacity(settings: &LogSettings, frame_bytes: u64) -> u64 {
-    let least = frame_bytes.saturating_add(SEGMENT_HEADER_BYTES as u64).max(SEGMENT_BYTES_MIN);
-    settings.segment_bytes.max(least)
+fn segment_capacity(usual: u64, frame_bytes: u64) -> u64 {
+    usual.max(frame_bytes.saturating_add(SEGMENT_HEADER_BYTES as u64)).max(SEGMENT_BYTES_MIN)
 }

@@ -4,12 +4,11 @@
 //! so a bad segment header is damage, never a torn write, and whatever is bad in a segment that is not the last one
 //! is damage too.
 
-use std::io::ErrorKind;
-
 use bytes::{Buf, BufMut};
 use regency_protocol::ids::LogPosition;
 
 use super::frame::ChainHash;
+use super::spare::{self, Spare};
 use crate::Identity;
 use crate::block::{self, Refusal, truncated};
 use crate::disk::{Disk, DiskFile};
@@ -21,6 +20,8 @@ pub(crate) const SEGMENT_HEADER_BYTES: usize = 4096;
 pub(crate) const BEGIN_FILE: &str = "log-begin";
 /// How the names of segments begin that were set aside because they are damaged.
 pub(crate) const DAMAGED: &str = "damaged-";
+/// A file of zeros that can become a segment.
+pub(crate) const SPARE_FILE: &str = "log-spare.draft";
 /// How the name of a file that is not complete ends.
 pub(crate) const DRAFT: &str = ".draft";
 
@@ -44,7 +45,8 @@ pub(crate) fn number(file: &str) -> Option<u64> {
 
 /// Whether a file is a draft that the log began and did not complete.
 pub(crate) fn is_draft(file: &str) -> bool {
-    file.strip_suffix(DRAFT).is_some_and(|file| file == BEGIN_FILE || number(file).is_some())
+    let is_of_log = |name: &str| name == BEGIN_FILE || number(name).is_some();
+    file == SPARE_FILE || file.strip_suffix(DRAFT).is_some_and(is_of_log)
 }
 
 /// What proves that a record's header was written for this segment.
@@ -110,34 +112,40 @@ impl SegmentHeader {
         Some(Self { segment, capacity, first, commit, chain: ChainHash(*chain), salt: *salt })
     }
 
-    /// Creates the segment's file, durably, and opens it.
+    /// Makes the segment's file, durably, and opens it: of a spare if there is one.
     pub(crate) fn create(
         &self,
         disk: &dyn Disk,
         identity: &Identity,
+        source: Source,
     ) -> Result<Box<dyn DiskFile>, StorageError> {
         let name = name(self.segment);
-        let draft = format!("{name}{DRAFT}");
-        let mut file = match disk.create(&draft) {
-            Err(error) if error.kind() == ErrorKind::StorageFull => {
-                return Err(StorageError::Full { file: name });
+        let own_draft = format!("{name}{DRAFT}");
+        let (mut file, draft) = match source {
+            Source::Spare(spare) => (spare.into_file(), SPARE_FILE),
+            Source::Filled => {
+                let mut file = spare::reserve(disk, &own_draft, &name, self.capacity)?;
+                spare::fill(file.as_mut(), 0, self.capacity).on(DiskOperation::Write, &own_draft)?;
+                (file, own_draft.as_str())
             }
-            created => created.on(DiskOperation::Create, &draft)?,
+            Source::Reserved => (spare::reserve(disk, &own_draft, &name, self.capacity)?, own_draft.as_str()),
         };
-        if let Err(error) = file.allocate(self.capacity) {
-            if error.kind() == ErrorKind::StorageFull {
-                drop(file);
-                disk.remove(&draft).on(DiskOperation::Remove, &draft)?;
-                return Err(StorageError::Full { file: name });
-            }
-            return Err(StorageError::disk(DiskOperation::Allocate, &draft, &error));
-        }
-        file.write_at(0, &self.encode(identity)).on(DiskOperation::Write, &draft)?;
-        file.sync().on(DiskOperation::Sync, &draft)?;
-        disk.rename(&draft, &name).on(DiskOperation::Rename, &draft)?;
+        file.write_at(0, &self.encode(identity)).on(DiskOperation::Write, draft)?;
+        file.sync().on(DiskOperation::Sync, draft)?;
+        disk.rename(draft, &name).on(DiskOperation::Rename, draft)?;
         disk.sync_directory().on(DiskOperation::SyncDirectory, &name)?;
         Ok(file)
     }
+}
+
+/// What a segment's file is made of.
+pub(crate) enum Source {
+    /// A spare of the segment's size.
+    Spare(Spare),
+    /// A new file, filled with zeros at once.
+    Filled,
+    /// A new file whose room is reserved only.
+    Reserved,
 }
 
 /// Where the log begins: what lies before was cut, and nothing that lies behind may be missing.
@@ -179,7 +187,7 @@ mod tests {
         for other in ["log-17", "log-begin", "log-+00000000017", "log-000000000017.draft", "x"] {
             assert_eq!(number(other), None, "{other}");
         }
-        assert!(is_draft("log-000000000017.draft") && is_draft("log-begin.draft"));
+        assert!(is_draft("log-000000000017.draft") && is_draft("log-begin.draft") && is_draft(SPARE_FILE));
         assert!(!is_draft("snapshot-1.draft") && !is_draft("log-begin"));
     }
 }

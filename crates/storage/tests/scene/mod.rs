@@ -14,7 +14,7 @@ use regency_storage::{Disk, FaultyDisk, Identity, LogPosition, StorageError};
 pub(crate) const IDENTITY: Identity = Identity { cluster: ClusterId([7; 32]), replica: ReplicaId(2) };
 
 pub(crate) fn settings() -> LogSettings {
-    LogSettings { segment_bytes: 16 << 10, salt: [5; 16] }
+    LogSettings { segment_bytes: 16 << 10, filled_bytes: None, salt: [5; 16] }
 }
 
 /// The record with this number: its length varies, its bytes tell the number.
