@@ -16,7 +16,10 @@ pub use client::ClientConfig;
 pub use cluster::Cluster;
 pub use genesis::{Genesis, GenesisReplica, durability_name, parse_durability};
 pub use regency_protocol::record::Durability;
-pub use replica::{DISK_RESERVE_BYTES, LogFormat, ReplicaConfig, ReplicaFile, TRANSFER_BYTES_PER_SECOND};
+pub use replica::{
+    DISK_RESERVE_BYTES, LogFormat, ReplicaConfig, ReplicaFile, SCRUB_BYTES_PER_SECOND,
+    TRANSFER_BYTES_PER_SECOND,
+};
 pub use settings::parse_settings;
 
 /// The name of the genesis file in a cluster's directory.

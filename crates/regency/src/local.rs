@@ -46,7 +46,7 @@ use regency_protocol::view::{Mode, RequestAuth, View};
 use crate::client::ClientConfig;
 use crate::config::{
     Cluster, DISK_RESERVE_BYTES, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig,
-    TRANSFER_BYTES_PER_SECOND,
+    SCRUB_BYTES_PER_SECOND, TRANSFER_BYTES_PER_SECOND,
 };
 use crate::crypto::SigningKey;
 use crate::failure::{ErrorCode, Failure};
@@ -150,6 +150,7 @@ impl LocalCluster {
             data,
             disk_reserve_bytes: DISK_RESERVE_BYTES,
             transfer_bytes_per_second: TRANSFER_BYTES_PER_SECOND,
+            scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
             log_format: LogFormat::Text,
             log_level: None,
         };

@@ -232,6 +232,8 @@ pub struct Metrics {
     pub transfer_donors: Gauge,
     /// Times that the own state was not the one that a quorum signed.
     pub divergences: Counter,
+    /// What the last reading of the disk, or the one that is under way, found damaged.
+    pub damaged_parts: Gauge,
     /// The installed regency.
     pub regency: Gauge,
     /// The highest regency that this replica asked for.
@@ -336,6 +338,7 @@ impl Metrics {
         let transfer_done =
             gauge("transfer_done", "Bytes of a snapshot, or instances of the log, that are here");
         let transfer_total = gauge("transfer_total", "Bytes of the whole snapshot, or instances of the log");
+        let damaged_parts = gauge("damaged_parts", "Damaged parts that lie on the disk");
         let transfer_donors = gauge("transfer_donors", "Replicas that give to a transfer");
         donor_share.set(1000);
         let resident_bytes = gauge("resident_bytes", "Resident bytes of the process");
@@ -387,6 +390,7 @@ impl Metrics {
             transfer_total,
             transfer_donors,
             divergences,
+            damaged_parts,
             regency,
             wanted_regency,
             timeout_doublings,

@@ -30,6 +30,7 @@ mod recovery;
 mod resolver;
 mod room;
 mod routes;
+mod scrubber;
 mod snapshots;
 mod spares;
 mod status;
@@ -267,6 +268,7 @@ impl ReplicaBuilder {
             },
             disk_reserve_bytes: config.disk_reserve_bytes,
             transfer_bytes_per_second: config.transfer_bytes_per_second,
+            scrub_bytes_per_second: config.scrub_bytes_per_second,
             waker,
             view,
             validator: service.validator(),
@@ -471,7 +473,7 @@ fn live(mut parts: Parts, mut directory: DataDirectory) -> Result<(), Failure> {
         is_stopped: &mut is_stopped,
     };
     let Some(recovered) = recovery.run()? else { return Ok(()) };
-    let (journal, directory) = EventLoop::new(parts, recovered, directory).run()?;
+    let (journal, directory) = EventLoop::new(parts, recovered, directory)?.run()?;
     match journal.close() {
         Some(last) => directory.stop(last),
         // Nothing is kept, or not all of it: the next start finds out which.

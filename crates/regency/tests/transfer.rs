@@ -215,6 +215,25 @@ fn votes_stay_lost_while_nobody_says_what_they_were_for() {
 }
 
 #[test]
+fn too_many_lost_disks_are_named_wherever_the_replicas_were_started() {
+    let mut cluster = start(Durability::Sync, 10);
+    let client = client(&cluster);
+    pile(&client, 25);
+    (0..4).for_each(|id| cluster.stop_replica(id));
+    for id in 2..4 {
+        fs::remove_dir_all(cluster.config(id).data).unwrap();
+    }
+    (0..4).for_each(|id| cluster.start_replica_with(id, Pile::default()));
+    for id in 2..4 {
+        eventually("it knows how many there are", || {
+            let reason = cluster.status(id).readiness.reason.unwrap_or_default();
+            reason.contains("2 of 4 replicas have lost their votes, more than f = 1")
+        });
+    }
+    assert_ne!(cluster.status(0).state, "state-lost");
+}
+
+#[test]
 fn replicas_that_keep_nothing_on_disk_but_snapshots_help_each_other() {
     // Without a log what lies above the last stable checkpoint comes out of memory alone.
     let mut cluster = start(Durability::None, 60);

@@ -3,7 +3,7 @@
 //! A slow thread of the caller drives it. It changes nothing and opens by itself what it reads. What is written, cut,
 //! replaced or removed meanwhile is no damage: so a bad part of a snapshot is looked at once more.
 
-use std::mem;
+use std::{fmt, mem};
 
 use regency_protocol::ids::{InstanceId, LogPosition};
 
@@ -41,6 +41,22 @@ pub enum Defect {
     },
     /// The log; nothing behind this was read.
     Log(Damage),
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot { instance, part } => {
+                let what = match part {
+                    SnapshotPart::Manifest => "its manifest".to_owned(),
+                    SnapshotPart::Header => "the head of its data".to_owned(),
+                    SnapshotPart::Chunk(index) => format!("chunk {index}"),
+                };
+                write!(f, "the snapshot of instance {instance}: {what}")
+            }
+            Self::Log(damage) => write!(f, "the log: {damage}"),
+        }
+    }
 }
 
 /// One look at all that is at rest.

@@ -1,4 +1,4 @@
-//! Links between documents resolve: the file exists, and so does the heading.
+//! Links between documents resolve: the file exists, and so does the heading. No merge is left half done.
 
 use anyhow::Result;
 
@@ -13,8 +13,17 @@ pub(super) fn check(repository: &Repository) -> Result<Vec<Finding>> {
                 findings.push(Finding::new(&source.path, line, what));
             }
         }
+        if let Some(line) = conflict(&source.text) {
+            findings.push(Finding::new(&source.path, line, "a conflict of a merge stands here: resolve it"));
+        }
     }
     Ok(findings)
+}
+
+/// The line of the first mark that a merge has left.
+fn conflict(text: &str) -> Option<usize> {
+    let is_mark = |line: &str| ["<<<<<<< ", ">>>>>>> "].iter().any(|mark| line.starts_with(mark));
+    text.lines().position(is_mark).map(|index| index + 1)
 }
 
 /// Every link's line and target, those in fenced blocks left out.
@@ -76,6 +85,12 @@ mod tests {
     fn links_are_found_outside_of_fences() {
         let text = "see [a](a.md) and [b](b.md#x)\n```\n[c](c.md)\n```\n[d](d.md)\n";
         assert_eq!(links(text), [(1, "a.md"), (1, "b.md#x"), (5, "d.md")]);
+    }
+
+    #[test]
+    fn a_half_done_merge_is_found() {
+        assert_eq!(conflict("# A\n\n<<<<<<< HEAD\nb\n=======\nc\n>>>>>>> d\n"), Some(3));
+        assert_eq!(conflict("> a\n\nb << c\n=======\n"), None);
     }
 
     #[test]

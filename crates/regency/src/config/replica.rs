@@ -23,6 +23,7 @@ const KEYS: &[&str] = &[
     "data",
     "disk_reserve_bytes",
     "transfer_bytes_per_second",
+    "scrub_bytes_per_second",
     "listen",
     "admin",
     "log_format",
@@ -33,6 +34,8 @@ const KEYS: &[&str] = &[
 pub const DISK_RESERVE_BYTES: u64 = 64 << 20;
 /// What a replica gives to those that miss something, in bytes a second, unless its file says otherwise.
 pub const TRANSFER_BYTES_PER_SECOND: u64 = 200 << 20;
+/// How fast a replica reads what lies on its disk to find damage, unless its file says something else.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub struct ReplicaFile {
     pub disk_reserve_bytes: Option<u64>,
     /// What the replica gives to those that miss something, in bytes a second; 0 for no limit.
     pub transfer_bytes_per_second: Option<u64>,
+    /// How fast it reads what lies on its disk to find damage, in bytes a second; 0 for never.
+    pub scrub_bytes_per_second: Option<u64>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// What is logged, in the syntax of `RUST_LOG`.
@@ -103,6 +108,7 @@ impl ReplicaFile {
             data: None,
             disk_reserve_bytes: None,
             transfer_bytes_per_second: None,
+            scrub_bytes_per_second: None,
             log_format: LogFormat::Text,
             log_level: None,
         }
@@ -133,6 +139,7 @@ impl ReplicaFile {
             data: path("data")?,
             disk_reserve_bytes: root.number("disk_reserve_bytes")?,
             transfer_bytes_per_second: root.number("transfer_bytes_per_second")?,
+            scrub_bytes_per_second: root.number("scrub_bytes_per_second")?,
             log_format: LogFormat::parse(log_format)
                 .ok_or_else(|| root.bad("log_format", "\"text\" or \"json\""))?,
             log_level: root.text("log_level")?.map(str::to_owned),
@@ -175,6 +182,7 @@ impl ReplicaFile {
         let reserve = number("disk_reserve_bytes", self.disk_reserve_bytes, DISK_RESERVE_BYTES);
         let rate =
             number("transfer_bytes_per_second", self.transfer_bytes_per_second, TRANSFER_BYTES_PER_SECOND);
+        let scrub = number("scrub_bytes_per_second", self.scrub_bytes_per_second, SCRUB_BYTES_PER_SECOND);
         line(
             "Where to listen; by default the address in the cluster file.",
             "listen",
@@ -207,7 +215,9 @@ impl ReplicaFile {
              {reserve}\n\
              # What this replica gives to others that miss something, in bytes a second; 0 for no limit. While ordering \
              suffers it gives less, down to a tenth.\n\
-             {rate}\n"
+             {rate}\n\
+             # How fast this replica reads what lies on its disk, to find damage in time, in bytes a second; 0 for never.\n\
+             {scrub}\n"
         );
         out
     }
@@ -232,6 +242,8 @@ pub struct ReplicaConfig {
     pub disk_reserve_bytes: u64,
     /// What it gives to those that miss something, in bytes a second; 0 for no limit.
     pub transfer_bytes_per_second: u64,
+    /// How fast it reads what lies on its disk to find damage, in bytes a second; 0 for never.
+    pub scrub_bytes_per_second: u64,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// What is logged.
@@ -281,6 +293,7 @@ impl ReplicaConfig {
             data,
             disk_reserve_bytes: file.disk_reserve_bytes.unwrap_or(DISK_RESERVE_BYTES),
             transfer_bytes_per_second: file.transfer_bytes_per_second.unwrap_or(TRANSFER_BYTES_PER_SECOND),
+            scrub_bytes_per_second: file.scrub_bytes_per_second.unwrap_or(SCRUB_BYTES_PER_SECOND),
             log_format: file.log_format,
             log_level: file.log_level,
         })
@@ -326,6 +339,7 @@ mod tests {
         file.data = Some("/var/lib/with \"quotes\"".into());
         file.disk_reserve_bytes = Some(5);
         file.transfer_bytes_per_second = Some(0);
+        file.scrub_bytes_per_second = Some(0);
         file.log_format = LogFormat::Json;
         file.log_level = Some("regency=debug".into());
         assert_eq!(parse(&file.to_toml()).unwrap(), file);

@@ -160,6 +160,11 @@ impl DiskThread {
         }
     }
 
+    /// The last durable record.
+    pub(super) fn durable(&self) -> LogPosition {
+        self.shared.lock().durable
+    }
+
     /// Makes everything durable that was added, and closes the log. Its last record; none if that failed.
     pub(super) fn close(mut self) -> Option<LogPosition> {
         self.hand_over();

@@ -42,6 +42,7 @@ use super::phases::Phases;
 use super::progress::Progress;
 use super::recovery::Recovered;
 use super::routes::Routes;
+use super::scrubber::{Findings, Pace, Scrubber};
 use super::snapshots::Snapshots;
 use super::status::Readiness;
 use super::verifier::Verifier;
@@ -56,6 +57,9 @@ use crate::snapshot::Snapshot;
 /// How long the loop waits at most without anything to wait for: a bound for what it may have overlooked.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// How long the disk is left alone between two readings.
+const SCRUB_REST: Duration = Duration::from_secs(60);
+
 /// What a loop is made of.
 pub(super) struct Parts {
     pub(super) identity: Identity,
@@ -66,6 +70,7 @@ pub(super) struct Parts {
     pub(super) core: CoreConfig,
     pub(super) disk_reserve_bytes: u64,
     pub(super) transfer_bytes_per_second: u64,
+    pub(super) scrub_bytes_per_second: u64,
     pub(super) waker: Arc<Waker>,
     pub(super) executor: Executor,
     pub(super) validator: Option<Validator>,
@@ -92,6 +97,9 @@ pub(super) struct EventLoop {
     is_to_remember: bool,
     donor: Donor,
     load: Load,
+    scrubber: Scrubber,
+    /// What it has found.
+    damage: Findings,
     progress: Progress,
     /// What must wait until its record is durable.
     held: Held,
@@ -129,7 +137,7 @@ enum Flow {
 
 impl EventLoop {
     /// A loop before its first turn.
-    pub(super) fn new(parts: Parts, recovered: Recovered, directory: DataDirectory) -> Self {
+    pub(super) fn new(parts: Parts, recovered: Recovered, directory: DataDirectory) -> Result<Self, Failure> {
         let verifier = Verifier::new(parts.view.clone());
         let mut clock = Clock::start();
         let started = Instant::now();
@@ -140,7 +148,9 @@ impl EventLoop {
             parts.waker,
             parts.metrics.clone(),
         );
-        Self {
+        let pace = Pace { bytes_per_second: parts.scrub_bytes_per_second, rest: SCRUB_REST };
+        let scrubber = Scrubber::start(directory.open_disk(), directory.identity(), pace)?;
+        Ok(Self {
             identity: parts.identity,
             view: parts.view,
             key: parts.key,
@@ -154,6 +164,8 @@ impl EventLoop {
             is_to_remember: false,
             donor,
             load: Load::new(started),
+            scrubber,
+            damage: Findings::default(),
             progress: Progress::new(started),
             held: Held::new(recovered.durable),
             obstacle: None,
@@ -176,7 +188,7 @@ impl EventLoop {
             to_sign: Vec::new(),
             is_settled: true,
             told: None,
-        }
+        })
     }
 
     /// Runs until it is told to stop; returns the log, to be closed, and the directory in which it lies.

@@ -83,6 +83,15 @@ impl Journal {
         }
     }
 
+    /// The last record that is written, as far as it is known here.
+    pub(super) fn written(&self) -> LogPosition {
+        match self {
+            Self::None => LogPosition(0),
+            Self::Sync(disk) => disk.durable(),
+            Self::Async(log) => log.written(),
+        }
+    }
+
     /// Makes everything durable, and ends. The last record; nothing if that failed, or nothing is kept.
     pub(super) fn close(self) -> Option<LogPosition> {
         match self {

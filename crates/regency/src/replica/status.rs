@@ -4,9 +4,11 @@ use std::fs;
 use std::time::Duration;
 
 use regency_protocol::replica::{ReplicaState, ReplicaStatus};
+use regency_protocol::view::View;
 use serde::Serialize;
 
 use super::progress::TransferReport;
+use crate::failure::{ErrorCode, Failure};
 
 /// Clock ticks per second in `/proc`: fixed by the kernel's interface.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -73,6 +75,8 @@ pub struct StatusReport {
     pub uptime_seconds: f64,
     /// The transfer of what it misses; nothing while none runs.
     pub transfer: Option<TransferReport>,
+    /// What was found damaged on its disk when that was read last; the first 16 things.
+    pub damage: Vec<String>,
     /// Whether it takes part.
     pub readiness: Readiness,
 }
@@ -88,9 +92,13 @@ pub(super) fn state_name(state: ReplicaState) -> &'static str {
     }
 }
 
-/// Whether a replica in this state, with channels to so many others, takes part.
-pub(super) fn readiness(status: &ReplicaStatus, quorum: usize) -> Readiness {
+/// Whether a replica in this state, with channels to so many others, takes part in what `view` is.
+pub(super) fn readiness(status: &ReplicaStatus, view: &View) -> Readiness {
+    let quorum = view.quorum();
     let reason = match status.state {
+        ReplicaState::StateLost if status.amnesiacs > view.faults() => {
+            Some(too_many_amnesiacs(status.amnesiacs, view).to_string())
+        }
         ReplicaState::StateLost => Some(
             "state-lost: votes of an earlier life are lost, so it must not vote; it counts in f until what they can \
              have been for is past"
@@ -115,6 +123,21 @@ pub(super) fn readiness(status: &ReplicaStatus, quorum: usize) -> Readiness {
         ReplicaState::Normal => None,
     };
     Readiness { ready: reason.is_none(), reason }
+}
+
+/// So many replicas have lost their votes that nobody can tell any more what they were for [RECOVER-2].
+fn too_many_amnesiacs(amnesiacs: usize, view: &View) -> Failure {
+    Failure::new(
+        ErrorCode::VotesLost,
+        format!(
+            "state-lost: {amnesiacs} of {} replicas have lost their votes, more than f = {}: no quorum is left that \
+             knows what was decided",
+            view.n(),
+            view.faults()
+        ),
+        "bring disks back that were put aside, if there are any; else begin anew with `regency cluster DIR --fresh`, or \
+         with `regency init --force` where the replicas are on several machines",
+    )
 }
 
 /// Memory and CPU time of this process.

@@ -126,6 +126,11 @@ impl WrittenLog {
         self.is_full
     }
 
+    /// The last record that is written.
+    pub(super) fn written(&self) -> LogPosition {
+        self.log.durable()
+    }
+
     /// Why syncing failed, if it did.
     pub(super) fn sync_failure(&self) -> Option<String> {
         self.sync_failed.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use regency::config::{
     Cluster, DISK_RESERVE_BYTES, Durability, Genesis, GenesisReplica, LogFormat, ReplicaConfig,
-    TRANSFER_BYTES_PER_SECOND,
+    SCRUB_BYTES_PER_SECOND, TRANSFER_BYTES_PER_SECOND,
 };
 use regency::crypto::SigningKey;
 use regency::keys::Seed;
@@ -134,6 +134,7 @@ impl TestCluster {
                 data: directory.join(format!("replica-{}", member.id)),
                 disk_reserve_bytes: DISK_RESERVE_BYTES,
                 transfer_bytes_per_second: TRANSFER_BYTES_PER_SECOND,
+                scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
                 log_format: LogFormat::Text,
                 log_level: None,
             })

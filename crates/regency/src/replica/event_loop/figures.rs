@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use tracing::{info, warn};
+use regency_storage::scrub::Defect;
+use tracing::{error, info, warn};
 
 use super::super::journal::Obstacle;
 use super::super::progress::TransferReport;
@@ -65,8 +66,23 @@ impl EventLoop {
             cpu_seconds: figures.cpu.as_secs_f64(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             transfer,
+            damage: self.damage.told.iter().map(Defect::to_string).collect(),
             readiness: self.readiness(),
         }
+    }
+
+    /// Takes what the reading of the disk has found since.
+    pub(super) fn hear_scrubber(&mut self) {
+        let Some(findings) = self.scrubber.look(self.journal.written()) else { return };
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.damaged_parts.set(gauge(findings.count));
+        for defect in findings.told.iter().filter(|defect| !self.damage.told.contains(defect)) {
+            error!("{} DAMAGE ON DISK: {defect}. {}", ErrorCode::LogDamaged, what_then(defect));
+        }
+        if findings.count == 0 && self.damage.count > 0 {
+            info!("nothing on the disk is damaged any more");
+        }
+        self.damage = findings;
     }
 
     fn readiness(&self) -> Readiness {
@@ -76,7 +92,7 @@ impl EventLoop {
         });
         match obstacle {
             Some(reason) => Readiness { ready: false, reason: Some(reason) },
-            None => readiness(&self.core.status(), self.view.quorum()),
+            None => readiness(&self.core.status(), &self.view),
         }
     }
 
@@ -93,6 +109,20 @@ impl EventLoop {
         }
         self.shared.set(now.clone());
         self.told = Some(now);
+    }
+}
+
+/// What becomes of damage, for a person.
+fn what_then(defect: &Defect) -> &'static str {
+    match defect {
+        Defect::Snapshot { .. } => {
+            "The replica goes on; the next snapshot takes its place, and a restart before that has the damaged part from \
+             the others. Check the disk"
+        }
+        Defect::Log(_) => {
+            "The replica goes on, and the damage goes when the log is cut behind it; a restart before that costs its \
+             votes, and it counts in f for a while. Check the disk"
+        }
     }
 }
 

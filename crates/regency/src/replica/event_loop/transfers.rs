@@ -89,6 +89,7 @@ impl EventLoop {
             self.donor.limit(share);
         }
         if self.progress.take_due(now) {
+            self.hear_scrubber();
             let transfer = self.core.status().transfer;
             if let Some(report) = self.progress.observe(now, transfer.as_ref()) {
                 info!("transfer: {report}");
