@@ -177,6 +177,7 @@ fn observe(
     scenario: &Scenario,
 ) -> Result<Outcome> {
     let setup = Setup {
+        service: "counter",
         replicas: scenario.replicas,
         request_auth: scenario.request_auth,
         durability: "none",

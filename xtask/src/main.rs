@@ -12,6 +12,7 @@ mod external;
 mod failover;
 mod fuzz;
 mod kills;
+mod large_state;
 mod power_cuts;
 mod process;
 mod purity;
@@ -52,6 +53,11 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   durability [--rounds N]
                 what durability costs, against none, against etcd (etcd-server, etcd-client) and against the disk;
                 wants a quiet machine
+  recovery [--mib N] [--records N]
+                a replica that comes back from a large snapshot (1024 MiB) and a long log (100,000 records)
+  transfers [--mib N] [--cycles N] [--seed S]
+                replicas that slept or lost everything, under load, with a large state (1024 MiB); then as many that
+                lose everything again (50)
   bench-smoke   short benchmark runs; checks the JSON
   readme        the README's commands in an empty directory
   fuzz [TARGET [SECONDS]]
@@ -84,6 +90,8 @@ fn run(arguments: &[String]) -> Result<()> {
         ["power-cuts", arguments @ ..] => power_cuts::run(&repository, arguments),
         ["damage", arguments @ ..] => damage::run(&repository, arguments),
         ["durability", arguments @ ..] => durability::run(&repository, arguments),
+        ["recovery", arguments @ ..] => large_state::recovery::run(&repository, arguments),
+        ["transfers", arguments @ ..] => large_state::transfers::run(&repository, arguments),
         ["bench-smoke"] => bench_smoke::run(&repository),
         ["readme"] => readme::run(&repository),
         ["fuzz"] => fuzz::run(&repository, "all", "60"),

@@ -20,6 +20,7 @@ pub(crate) const REPLICAS: usize = 4;
 /// What a trial's cluster is.
 pub(crate) const SETUP: Setup<'_> = Setup {
     replicas: 4,
+    service: "counter",
     request_auth: "signature",
     durability: "sync",
     // Checkpoints and cuts of the log come often.

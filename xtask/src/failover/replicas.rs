@@ -21,6 +21,8 @@ const ADVERSITY: &str = "REGENCY_ADVERSITY";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup<'a> {
     pub(crate) replicas: u16,
+    /// `counter` or `kv`.
+    pub(crate) service: &'a str,
     pub(crate) request_auth: &'a str,
     pub(crate) durability: &'a str,
     /// Settings other than the defaults, as `init --set` wants them.
@@ -40,7 +42,7 @@ pub(crate) struct Replicas {
 }
 
 impl Replicas {
-    /// Makes a counter cluster below `scratch` and starts its replicas; replica 0 leads.
+    /// Makes a cluster below `scratch` and starts its replicas; replica 0 leads.
     pub(crate) fn start(binary: &Binary, scratch: &Path, setup: &Setup<'_>) -> Result<Self> {
         let mut cluster = Self::init(binary, scratch, setup)?;
         cluster.launch(setup.adversity)?;
@@ -58,7 +60,7 @@ impl Replicas {
         let base_port = free_base_port(setup.replicas)?.to_string();
         let replicas = setup.replicas.to_string();
         let mut arguments = vec!["init", name.as_str(), "--replicas", &replicas, "--base-port", &base_port];
-        arguments.extend(["--service", "counter", "--request-auth", setup.request_auth]);
+        arguments.extend(["--service", setup.service, "--request-auth", setup.request_auth]);
         arguments.extend(["--durability", setup.durability]);
         arguments.extend(setup.settings.iter().flat_map(|setting| ["--set", setting]));
         let output = binary.output(&arguments)?;

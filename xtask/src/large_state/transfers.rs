@@ -1,0 +1,149 @@
+//! Replicas that lost everything, or slept, under a load of less than a third of what the cluster can do: how soon they
+//! are back, and what the clients notice.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{LIMIT, REPLICAS, Subject, check_flags, mib, number};
+use crate::binary::Binary;
+use crate::process::Scratch;
+use crate::random::Random;
+use crate::repository::Repository;
+
+/// Clients of the load.
+const CLIENTS: &str = "100";
+/// The part of what the cluster can do that the load is.
+const RATE: f64 = 0.3;
+/// What a join must reach, bytes a second from the start of the process to a replica that takes part.
+const JOIN_RATE_MIN: f64 = 100e6;
+/// What clients keep of the load.
+const KEPT_MIN: f64 = 0.7;
+/// Operations that a sleeping replica misses.
+const MISSED: f64 = 200_000.0;
+/// By then it has caught up.
+const CAUGHT_UP_LIMIT: Duration = Duration::from_secs(5);
+/// What that may cost anybody in memory.
+const MEMORY_MAX: u64 = 64 << 20;
+
+/// Measures and checks.
+pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
+    check_flags(arguments, &["--mib", "--cycles", "--seed"])?;
+    let size = number(arguments, "--mib", 1024)?;
+    let cycles = number(arguments, "--cycles", 50)?;
+    let seed = number(arguments, "--seed", u64::from(std::process::id()))?;
+    println!("transfers: seed {seed}");
+    let binary = Binary::release(repository)?;
+    let scratch = Scratch::new("transfers")?;
+    let mut subject = Subject::start(&binary, scratch.path(), &["checkpoint_interval=2000"], size)?;
+    let capacity = subject.load(CLIENTS, 5)?;
+    let rate = capacity * RATE;
+    println!("transfers: {capacity:.0} operations a second; the load is {rate:.0}");
+    sleep(&mut subject, rate)?;
+    join(&mut subject, size, rate)?;
+    wipe_and_join(&mut subject, rate, cycles, &mut Random::new(seed))?;
+    scratch.discard();
+    Ok(())
+}
+
+/// Runs `act` while the load runs; what the load reached of its rate.
+fn under_load<T>(
+    subject: &mut Subject,
+    seconds: u64,
+    rate: f64,
+    act: impl FnOnce(&mut Subject) -> Result<T>,
+) -> Result<(T, f64)> {
+    let (directory, binary) = (subject.replicas.directory().to_owned(), subject.binary.clone());
+    let load = thread::spawn(move || super::load(&binary, &directory, CLIENTS, seconds, Some(rate)));
+    // The load's sessions are open by then.
+    thread::sleep(Duration::from_secs(1));
+    let outcome = act(subject);
+    let reached = load.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
+    Ok((outcome?, reached? / rate))
+}
+
+/// One replica with an empty directory gets everything from the others.
+fn join(subject: &mut Subject, size: u64, rate: f64) -> Result<()> {
+    let seconds = 5 + size / 50;
+    let (time, kept) = under_load(subject, seconds, rate, |subject| wiped(subject, 3))?;
+    let speed = (size << 20) as f64 / time.as_secs_f64();
+    println!(
+        "transfers: {size} MiB joined in {:.1} s, {:.0} MB/s; clients kept {:.0}% of the load",
+        time.as_secs_f64(),
+        speed / 1e6,
+        kept * 100.0
+    );
+    ensure!(speed >= JOIN_RATE_MIN, "less than {:.0} MB/s", JOIN_RATE_MIN / 1e6);
+    ensure!(kept >= KEPT_MIN, "clients kept less than {:.0}%", KEPT_MIN * 100.0);
+    Ok(())
+}
+
+/// Kills a replica, removes its data, starts it again, and waits until it takes part.
+fn wiped(subject: &mut Subject, replica: usize) -> Result<Duration> {
+    subject.replicas.kill(replica)?;
+    fs::remove_dir_all(subject.replicas.home(replica).join("data"))?;
+    let begun = Instant::now();
+    subject.replicas.restart(replica)?;
+    subject.await_level(replica, LIMIT)?;
+    Ok(begun.elapsed())
+}
+
+/// One replica is stopped in its tracks for a while.
+fn sleep(subject: &mut Subject, rate: f64) -> Result<()> {
+    let memory = (0..REPLICAS).map(|replica| subject.memory(replica)).collect::<Result<Vec<_>>>()?;
+    let before = memory.iter().map(|memory| memory.resident()).collect::<Result<Vec<_>>>()?;
+    memory.iter().try_for_each(|memory| memory.forget_peak())?;
+    let seconds = (MISSED / rate).ceil() as u64;
+    let (time, _) = under_load(subject, seconds + 12, rate, |subject| {
+        subject.replicas.signal(3, "STOP")?;
+        thread::sleep(Duration::from_secs(seconds));
+        subject.replicas.signal(3, "CONT")?;
+        let begun = Instant::now();
+        subject.await_level(3, LIMIT)?;
+        Ok(begun.elapsed())
+    })?;
+    let peaks = memory.iter().map(|memory| memory.peak()).collect::<Result<Vec<_>>>()?;
+    let growth = peaks.iter().zip(&before).map(|(peak, before)| peak.saturating_sub(*before)).max();
+    let growth = growth.context("no replicas")?;
+    println!(
+        "transfers: asleep during {MISSED:.0} operations, caught up after {:.1} s; memory grew by {:.0} MiB at most",
+        time.as_secs_f64(),
+        mib(growth)
+    );
+    ensure!(time <= CAUGHT_UP_LIMIT, "that took longer than {CAUGHT_UP_LIMIT:?}");
+    ensure!(growth <= MEMORY_MAX, "more memory than {:.0} MiB", mib(MEMORY_MAX));
+    Ok(())
+}
+
+/// Replicas are wiped and join again, one after the other; in the end all have the same state.
+fn wipe_and_join(subject: &mut Subject, rate: f64, cycles: u64, random: &mut Random) -> Result<()> {
+    let mut times = Vec::new();
+    while (times.len() as u64) < cycles {
+        let (time, _) = under_load(subject, 20, rate, |subject| {
+            let begun = Instant::now();
+            let mut longest = Duration::ZERO;
+            while begun.elapsed() < Duration::from_secs(12) && (times.len() as u64) < cycles {
+                let time = wiped(subject, random.place(REPLICAS))?;
+                longest = longest.max(time);
+                times.push(time);
+            }
+            Ok(longest)
+        })?;
+        println!(
+            "transfers: {} of {cycles} wiped and back, after {:.1} s at most",
+            times.len(),
+            time.as_secs_f64()
+        );
+    }
+    subject.replicas.await_agreement(REPLICAS)?;
+    let rows = subject.replicas.rows()?;
+    let stable: Vec<u64> = rows.iter().filter_map(|row| row["stable_checkpoint"].as_u64()).collect();
+    ensure!(
+        stable.len() == REPLICAS && stable.iter().all(|stable| *stable > 0),
+        "no stable checkpoint: {stable:?}"
+    );
+    println!("transfers: {cycles} cycles, none stuck; all agree, stable checkpoints {stable:?}");
+    Ok(())
+}
