@@ -111,6 +111,11 @@ impl Checkpoints {
         true
     }
 
+    /// Whether a snapshot is being written.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// How many checkpoints have been due.
     pub(crate) fn number(&self) -> u64 {
         self.number
@@ -139,6 +144,14 @@ impl Checkpoints {
         (self.instances, self.bytes, self.number) = (0, 0, number);
         (self.due, self.pending) = (None, None);
         self.install(certificate.clone());
+    }
+
+    /// This replica's newest snapshot is again as a quorum signed it, or has given way to a later one.
+    pub(crate) fn repaired(&mut self, certificate: CheckpointCertificate) {
+        if self.own.is_none_or(|(own, _)| own <= certificate.instance) {
+            self.own = Some((certificate.instance, (certificate.chain, certificate.root)));
+        }
+        self.install(certificate);
     }
 
     /// This replica's own snapshot is not that of its checkpoint: it has none.

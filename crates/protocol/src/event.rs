@@ -105,9 +105,22 @@ pub enum Event {
     },
     /// It is one of this replica's own now, on disk, and the service has its state.
     Restored(Box<SnapshotHead>),
+    /// It is one of this replica's own now, on disk, in place of a damaged one; the service keeps its state.
+    Repaired(InstanceId),
+    /// Something of this replica's own is damaged on the disk.
+    Damaged(Damage),
     /// Nothing else is at hand just now: time to propose what has gathered. Must follow any other event, at
     /// the latest after a bounded batch of them.
     InputDrained,
     /// The time that `next_deadline` named has come.
     Tick,
+}
+
+/// What was found damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// A part of the snapshot of this instance.
+    Snapshot(InstanceId),
+    /// This record of the log, and perhaps others behind it.
+    Log(LogPosition),
 }

@@ -40,6 +40,8 @@ pub(crate) struct Journal {
     first: BTreeMap<InstanceId, LogPosition>,
     /// From the first of these on, up to the second, every decided batch is on record.
     decided: (InstanceId, InstanceId),
+    /// A record that is damaged on the disk.
+    damaged: Option<LogPosition>,
 }
 
 impl Journal {
@@ -54,6 +56,7 @@ impl Journal {
             batches: BTreeSet::new(),
             first: BTreeMap::new(),
             decided: (InstanceId(1), InstanceId(0)),
+            damaged: None,
         }
     }
 
@@ -173,7 +176,19 @@ impl Journal {
         self.first = kept;
         // The record that is written next is needed in any case.
         let lowest = self.first.values().min().copied().unwrap_or(self.last.next());
-        has_older.then_some(lowest)
+        let is_damaged = self.damaged.take_if(|damaged| *damaged < lowest).is_some();
+        (has_older || is_damaged).then_some(lowest)
+    }
+
+    /// A record that is not cut off cannot be read from the disk.
+    pub(crate) fn note_damage(&mut self, position: LogPosition) {
+        self.damaged = Some(position);
+    }
+
+    /// Whether a damaged record would go if the log were cut below what `instance` needs.
+    pub(crate) fn is_damaged_below(&self, instance: InstanceId) -> bool {
+        let kept = self.first.range(instance..).map(|(_, position)| *position).min();
+        self.damaged.is_some_and(|damaged| damaged < kept.unwrap_or(self.last.next()))
     }
 
     /// Instances with a record that is not cut off.

@@ -13,6 +13,7 @@ mod links;
 mod ordering;
 mod proposals;
 mod recovery;
+mod repair;
 mod requests;
 mod suspicion;
 mod takeover;
@@ -273,6 +274,8 @@ impl Replica {
             Event::TransferBegun { instance, held } => self.on_transfer_begun(now, instance, &held),
             Event::ChunkKept { instance, index } => self.on_chunk_kept(now, instance, index),
             Event::Restored(head) => self.on_restored(now, *head, actions),
+            Event::Repaired(instance) => self.on_repaired(now, instance, actions),
+            Event::Damaged(damage) => self.on_damaged(damage, actions),
             Event::InputDrained => {
                 self.announce_outgoing(actions);
                 self.begin_regency(actions);
@@ -401,7 +404,7 @@ impl Replica {
         if self.record.is_recovering(self.chain.certified()) {
             return ReplicaState::StateLost;
         }
-        if self.transfer.is_active() || self.transfer.diverged.is_some() {
+        if self.transfer.leads_on() || self.transfer.diverged.is_some() {
             return ReplicaState::Transfer;
         }
         let (of_help, left) = self.helpers();

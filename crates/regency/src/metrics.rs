@@ -220,6 +220,8 @@ pub struct Metrics {
     pub donor_share: Gauge,
     /// Snapshots taken over from others.
     pub transfers: Counter,
+    /// Damaged snapshots of its own that were put right from others.
+    pub repairs: Counter,
     /// Chunks of others' snapshots that were kept.
     pub transferred_chunks: Counter,
     /// The instance that a transfer leads to; 0 while there is none.
@@ -310,6 +312,7 @@ impl Metrics {
         let donations_refused =
             counter("donations_refused", "Questions of other replicas that were answered with nothing");
         let transfers = counter("transfers", "Snapshots taken over from other replicas");
+        let repairs = counter("repairs", "Damaged snapshots that were put right from other replicas");
         let transferred_chunks = counter("transferred_chunks", "Chunks of snapshots taken over");
         let divergences = counter("divergences", "Times that the state was not the signed one");
         let leader_changes = counter("leader_changes", "Changes of the leader seen");
@@ -384,6 +387,7 @@ impl Metrics {
             donations_refused,
             donor_share,
             transfers,
+            repairs,
             transferred_chunks,
             transfer_target,
             transfer_done,

@@ -75,6 +75,7 @@ use network::Network;
 use port_holder::port_holder;
 use recovery::Recovery;
 use routes::Routes;
+use scrubber::Pace;
 
 /// Commands that wait for the loop.
 const COMMANDS_MAX: usize = 64;
@@ -82,6 +83,8 @@ const COMMANDS_MAX: usize = 64;
 const BACKLOG: i32 = 1024;
 /// Routes of replies beside one for each session: OPENs that wait for their answers.
 const ROUTES_SPARE: usize = 4096;
+/// How long the disk is left alone between two readings.
+const SCRUB_REST: Duration = Duration::from_secs(60);
 /// Instances in flight up to which a leader proposes whatever is there.
 const EAGER_INSTANCES: u64 = 4;
 
@@ -98,6 +101,7 @@ impl Replica {
             listener: None,
             admin_listener: None,
             patience: Patience::default(),
+            scrub_rest: SCRUB_REST,
             #[cfg(feature = "adversity")]
             adversity: None,
         }
@@ -111,6 +115,7 @@ pub struct ReplicaBuilder {
     listener: Option<TcpListener>,
     admin_listener: Option<TcpListener>,
     patience: Patience,
+    scrub_rest: Duration,
     #[cfg(feature = "adversity")]
     adversity: Option<Adversity>,
 }
@@ -191,6 +196,13 @@ impl ReplicaBuilder {
         self
     }
 
+    /// How long the disk is left alone between two readings of it; a minute otherwise.
+    #[must_use]
+    pub fn scrub_rest(mut self, rest: Duration) -> Self {
+        self.scrub_rest = rest;
+        self
+    }
+
     /// What the replica does wrong, for tests.
     #[cfg(feature = "adversity")]
     #[doc(hidden)]
@@ -204,7 +216,7 @@ impl ReplicaBuilder {
     pub fn start(self) -> Result<ReplicaHandle, Failure> {
         #[cfg(feature = "adversity")]
         let adversity = self.adversity;
-        let Self { config, service, listener, admin_listener, patience, .. } = self;
+        let Self { config, service, listener, admin_listener, patience, scrub_rest, .. } = self;
         let service = service.ok_or_else(|| {
             Failure::new(ErrorCode::MissingKey, "the replica has no service", "call service() before start()")
         })?;
@@ -268,7 +280,7 @@ impl ReplicaBuilder {
             },
             disk_reserve_bytes: config.disk_reserve_bytes,
             transfer_bytes_per_second: config.transfer_bytes_per_second,
-            scrub_bytes_per_second: config.scrub_bytes_per_second,
+            scrub: Pace { bytes_per_second: config.scrub_bytes_per_second, rest: scrub_rest },
             waker,
             view,
             validator: service.validator(),

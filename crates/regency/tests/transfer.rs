@@ -4,7 +4,7 @@ mod harness;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use harness::cluster::{Plan, TestCluster, client_key};
 use harness::{PATIENCE, eventually};
@@ -179,10 +179,7 @@ fn a_damaged_log_is_set_aside_and_only_what_is_missing_is_fetched() {
     agree(&cluster);
     cluster.stop_replica(3);
     let log = files(&cluster, 3, "log-0").into_iter().next_back().unwrap();
-    let mut bytes = fs::read(&log).unwrap();
-    let middle = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 2;
-    bytes[middle] ^= 0x55;
-    fs::write(&log, bytes).unwrap();
+    damage(&log);
     restart(&mut cluster, &client, 3);
     pile(&client, 20);
     wait_normal(&cluster, 3);
@@ -212,6 +209,48 @@ fn votes_stay_lost_while_nobody_says_what_they_were_for() {
     pile(&client, 20);
     wait_normal(&cluster, 3);
     eventually("nothing is lost", || files(&cluster, 3, "votes-lost").is_empty());
+}
+
+/// Turns a bit in the middle of what is written in a file.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn damage_on_a_running_replicas_disk_is_found_and_goes() {
+    let mut cluster = start(Durability::Sync, 10);
+    let client = client(&cluster);
+    pile(&client, 25);
+    let newest = |cluster: &TestCluster, id| {
+        let snapshots = files(cluster, id, "snapshot-").into_iter();
+        snapshots.filter(|path| path.extension().is_some_and(|kind| kind == "data")).next_back()
+    };
+    eventually("the checkpoint is stable everywhere", || {
+        (0..4).all(|id| cluster.status(id).stable_checkpoint == cluster.status(0).executed / 10 * 10)
+    });
+    let snapshot = newest(&cluster, 3).unwrap();
+    let good = fs::read(&snapshot).unwrap();
+    damage(&snapshot);
+    eventually("the snapshot is as it was, without any request", || {
+        cluster.replicas[&3].metrics().repairs.get() == 1 && cluster.status(3).damage.is_empty()
+    });
+    assert_eq!(fs::read(&snapshot).unwrap(), good);
+    assert_eq!(cluster.status(3).state, "normal");
+
+    let log = files(&cluster, 3, "log-0").into_iter().next_back().unwrap();
+    damage(&log);
+    eventually("it is told", || cluster.status(3).damage.iter().any(|what| what.starts_with("the log")));
+    eventually("a checkpoint lies behind it", || {
+        pile(&client, 1);
+        cluster.status(3).damage.is_empty()
+    });
+    assert!(!log.exists());
+    cluster.stop_replica(3);
+    restart(&mut cluster, &client, 3);
+    assert!(matches!(cluster.replicas[&3].life(), Life::Kept { .. }), "no vote was lost by it");
 }
 
 #[test]

@@ -13,8 +13,12 @@ impl Replica {
     /// Has a snapshot taken if `instance`, which was executed last, is a checkpoint.
     pub(super) fn take_snapshot(&mut self, instance: InstanceId, chain: Digest, actions: &mut Vec<Action>) {
         // A log that is being read leads past checkpoints that others have long made.
-        let is_wanted = !self.journal.is_replaying() && !self.transfer.is_active();
+        let is_wanted = !self.journal.is_replaying() && !self.transfer.leads_on();
         if self.checkpoints.on_executed(instance, chain, is_wanted) {
+            // It takes the place of a damaged one.
+            if self.transfer.is_repair {
+                self.leave_phase();
+            }
             let mut sessions = self.sessions.clone();
             if is_active(Mutant::ResultsNotInSnapshot) {
                 sessions.forget_results();
@@ -106,7 +110,7 @@ impl Replica {
     }
 
     /// A checkpoint is stable, or this replica's own snapshot has caught up with one that is.
-    fn on_stable(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn on_stable(&mut self, actions: &mut Vec<Action>) {
         if let Some(certificate) = self.checkpoints.take_unrecorded() {
             self.journal.append(Record::Checkpoint(certificate), None, actions);
         }
@@ -124,7 +128,10 @@ impl Replica {
     pub(super) fn cut_log(&mut self, instance: InstanceId, actions: &mut Vec<Action>) {
         // [VOTE-1] Votes above the certificate must be stated, whatever a checkpoint covers.
         let closed = self.chain.certified().next();
-        let needed = instance.next().min(self.log.retained_from()).min(closed);
+        let needed = instance.next().min(closed);
+        // What is damaged goes, and with it what is kept for stragglers only.
+        let is_damaged = self.journal.is_damaged_below(needed);
+        let needed = if is_damaged { needed } else { needed.min(self.log.retained_from()) };
         let Some(below) = self.journal.cut(needed) else { return };
         // What is not about an instance is written again: its only record may be cut off.
         let view = self.view.id();

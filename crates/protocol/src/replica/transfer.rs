@@ -243,6 +243,7 @@ impl Replica {
     pub(super) fn minds_transfer(&self) -> bool {
         self.transfer.is_active()
             || self.transfer.diverged.is_some()
+            || self.transfer.damaged.is_some()
             || self.transfer.stalled.is_some()
             || self.certified_place().is_some()
     }
@@ -271,6 +272,7 @@ impl Replica {
             Phase::Idle => false,
             Phase::Digests(gap) => gap.last <= prefix,
             Phase::Log(fetch) => fetch.advance(prefix),
+            Phase::Offers(_) | Phase::Snapshot(_) if self.transfer.is_repair => false,
             Phase::Offers(_) => is_level,
             Phase::Snapshot(fetch) => {
                 self.transfer.diverged.is_none() && !fetch.is_installing() && fetch.instance() <= prefix
@@ -279,9 +281,12 @@ impl Replica {
         if is_done {
             self.set_phase(now, Phase::Idle);
         }
-        if matches!(self.transfer.phase, Phase::Idle) && self.has_gap(now) {
+        let is_free = matches!(self.transfer.phase, Phase::Idle) || self.transfer.is_repair;
+        if is_free && self.has_gap(now) {
+            self.leave_phase();
             self.begin_transfer(now);
         }
+        self.drive_repair(now);
         if self.patience_ends().is_some_and(|end| end <= now) {
             self.give_up(now);
         }
@@ -295,6 +300,11 @@ impl Replica {
 
     /// What is fetched does not come: something else may.
     fn give_up(&mut self, now: Timestamp) {
+        if self.transfer.is_repair {
+            self.transfer.no_snapshot_until =
+                now.plus(self.settings.status_period.saturating_mul(RETRY_PERIODS));
+            return self.set_phase(now, Phase::Idle);
+        }
         if let Phase::Snapshot(fetch) = &self.transfer.phase {
             let instance = fetch.instance();
             self.transfer.spurn(instance);
@@ -336,9 +346,14 @@ impl Replica {
                 Some(stable) => InstanceId(stable.0.saturating_sub(1)),
                 None => self.log.prefix(),
             };
-            let due = now.plus(self.settings.status_period.saturating_mul(OFFER_PERIODS));
+            let due = self.offers_due(now);
             self.set_phase(now, Phase::Offers(Offers::new(above, due)));
         }
+    }
+
+    /// Until when offers of snapshots are waited for that are asked for now.
+    pub(super) fn offers_due(&self, now: Timestamp) -> Timestamp {
+        now.plus(self.settings.status_period.saturating_mul(OFFER_PERIODS))
     }
 
     pub(super) fn set_phase(&mut self, now: Timestamp, phase: Phase) {
@@ -349,6 +364,7 @@ impl Replica {
 
     pub(super) fn leave_phase(&mut self) {
         self.transfer.phase = Phase::Idle;
+        self.transfer.is_repair = false;
         self.transfer.donors.take_back_all();
         // They belong to the phase before.
         self.transfer.donors.take_returned();
@@ -443,10 +459,15 @@ impl Replica {
         if now < offers.due && (!offers.is_complete() || offers.is_empty()) {
             return false;
         }
-        let best = self.transfer.best_offer();
+        let is_repair = self.transfer.is_repair;
+        // What lies ahead of this replica is nothing to be repaired with.
+        let is_of_use =
+            |certificate: &CheckpointCertificate| !is_repair || certificate.instance <= self.executed.0;
+        let best = self.transfer.best_offer().filter(|(certificate, _)| is_of_use(certificate));
         match best.and_then(|(certificate, head)| SnapshotFetch::new(certificate, head)) {
             Some(fetch) => {
                 self.set_phase(now, Phase::Snapshot(Box::new(fetch)));
+                self.transfer.is_repair = is_repair;
                 true
             }
             None => {
@@ -470,7 +491,10 @@ impl Replica {
             let Phase::Snapshot(fetch) = &mut self.transfer.phase else { return false };
             let (instance, root) = (fetch.instance(), fetch.root());
             if fetch.is_complete() {
-                if self.executing.is_empty() {
+                if self.transfer.is_repair {
+                    fetch.install();
+                    actions.push(Action::Transfer(Transfer::Replace { instance, root }));
+                } else if self.executing.is_empty() {
                     fetch.install();
                     actions.push(Action::Transfer(Transfer::Install { instance, root }));
                 }

@@ -65,6 +65,14 @@ pub enum Transfer {
         /// Its bytes.
         bytes: Bytes,
     },
+    /// All chunks are kept: put the snapshot in place of a damaged one of this replica's own, durably. Answered by
+    /// [`Event::Repaired`](crate::event::Event::Repaired).
+    Replace {
+        /// The instance of the snapshot.
+        instance: InstanceId,
+        /// Its root.
+        root: Digest,
+    },
     /// All chunks are kept: make the snapshot one of this replica's own, durably, and give the service its state.
     /// Nothing is executed until [`Event::Restored`](crate::event::Event::Restored) answers.
     Install {

@@ -29,6 +29,10 @@ pub(crate) struct Requester {
     /// After this replica's own state turned out to be another one than the certified one: it takes over that of a
     /// stable checkpoint from here on, whatever it has executed [CKPT-2].
     pub(crate) diverged: Option<InstanceId>,
+    /// This replica's own snapshot of the stable checkpoint, a part of which is damaged on disk.
+    pub(crate) damaged: Option<InstanceId>,
+    /// Whether the phase is about that: the state in memory stays as it is.
+    pub(crate) is_repair: bool,
     /// Until then nobody's log is asked for: it was, and nobody had it.
     pub(crate) no_log_until: Timestamp,
     /// Until then nobody is asked for a snapshot, likewise.
@@ -122,7 +126,7 @@ impl Requester {
     /// Whether the service's state is not this replica's own just now: nothing may be executed.
     pub(crate) fn holds_execution(&self) -> bool {
         let is_installing = match &self.phase {
-            Phase::Snapshot(fetch) => fetch.is_installing() || fetch.is_complete(),
+            Phase::Snapshot(fetch) => !self.is_repair && (fetch.is_installing() || fetch.is_complete()),
             Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Offers(_) => false,
         };
         is_installing || self.diverged.is_some()
@@ -162,6 +166,11 @@ impl Requester {
             Phase::Log(fetch) => fetch.take(instance),
             Phase::Idle | Phase::Digests(_) | Phase::Offers(_) | Phase::Snapshot(_) => None,
         }
+    }
+
+    /// Whether what is fetched is to lead this replica on.
+    pub(crate) fn leads_on(&self) -> bool {
+        self.is_active() && !self.is_repair
     }
 
     /// Whether anything is fetched.

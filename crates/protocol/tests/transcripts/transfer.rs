@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use regency_protocol::digest::{chain_genesis, chain_next};
-use regency_protocol::event::Event;
-use regency_protocol::ids::{ClusterId, Digest, InstanceId, ViewId};
+use regency_protocol::event::{Damage, Event};
+use regency_protocol::ids::{ClusterId, Digest, InstanceId, LogPosition, ViewId};
 use regency_protocol::limits::Settings;
 use regency_protocol::manifest::Manifest;
 use regency_protocol::message::{Batch, Message, Supply, Wanted};
 use regency_protocol::record::Durability;
+use regency_protocol::replica::ReplicaState;
 use regency_protocol::time::Timestamp;
 
 use crate::scene::transfer::{manifest, stable};
@@ -227,4 +228,109 @@ fn a_state_that_differs_from_the_stable_one_is_taken_from_others() {
          state differs at 1
          to 2: snapshot above 0?",
     );
+}
+
+/// One decided batch with a snapshot after it, which is stable.
+fn stable_checkpoint(settings: Settings) -> (Scene, Manifest) {
+    let mut scene = Scene::new(Setting { durability: Durability::Sync, settings, ..Setting::default() });
+    let manifest = manifest(1, &[1, 2]);
+    for peer in [0, 2, 3] {
+        scene.ahead(peer, 1, 1);
+    }
+    let batch = scene.batch("batch", 1, &[]);
+    scene.decided(&[0, 2], &batch);
+    scene.tick();
+    scene.batch_answer(0, &batch, &[]);
+    scene.executed(1, &[]);
+    scene.handle(Event::Snapshotted { instance: InstanceId(1), root: manifest.root() });
+    let chain = chain_next(&genesis(), &batch.digest());
+    scene.from(2, Message::CheckpointCertificate(stable(&manifest, chain)));
+    scene.skip();
+    (scene, manifest)
+}
+
+#[test]
+fn a_damaged_snapshot_is_put_right_from_others_while_the_replica_goes_on() {
+    let settings = Settings { checkpoint_interval: 1, ..Settings::default() };
+    let (mut scene, manifest) = stable_checkpoint(settings);
+    let instance = InstanceId(1);
+    scene.handle(Event::Damaged(Damage::Snapshot(InstanceId(7))));
+    scene.expect("");
+    scene.handle(Event::Damaged(Damage::Snapshot(instance)));
+    scene.expect(
+        "to 0: snapshot above 0?
+         to 2: snapshot above 0?
+         to 3: snapshot above 0?",
+    );
+    let chain = scene.figures().chain;
+    for donor in [0, 2, 3] {
+        let certificate = stable(&manifest, chain);
+        scene.supply(donor, Supply::Snapshot { certificate, head: manifest.head() });
+    }
+    scene.expect("to 0: page 0 of snapshot 1?");
+    scene.supply(0, Supply::Page { instance, page: 0, chunks: manifest.chunks.clone() });
+    scene.expect("begin snapshot 1 of 2 chunks");
+    // One chunk only is damaged.
+    scene.handle(Event::TransferBegun { instance, held: vec![true, false] });
+    scene.expect("to 0: chunk 1 of snapshot 1?");
+    assert_eq!(scene.figures().state, ReplicaState::Normal);
+    scene.supply(0, Supply::Chunk { instance, index: 1, bytes: Bytes::from_static(&[2]) });
+    scene.expect("keep chunk 1 of snapshot 1");
+    scene.handle(Event::ChunkKept { instance, index: 1 });
+    scene.expect("replace snapshot 1");
+    scene.handle(Event::Repaired(instance));
+    scene.expect("");
+    assert_eq!(scene.figures().transfer, None);
+}
+
+#[test]
+fn a_repair_ends_when_the_next_snapshot_is_taken() {
+    let settings = Settings { checkpoint_interval: 1, ..Settings::default() };
+    let (mut scene, _) = stable_checkpoint(settings);
+    scene.handle(Event::Damaged(Damage::Snapshot(InstanceId(1))));
+    assert!(scene.figures().transfer.is_some());
+    let batch = scene.batch("next", 2, &[]);
+    scene.decided(&[0, 2], &batch);
+    scene.tick();
+    scene.batch_answer(0, &batch, &[]);
+    scene.executed(2, &[]);
+    assert_eq!(scene.figures().transfer, None);
+    scene.handle(Event::Snapshotted { instance: InstanceId(2), root: Digest([8; 32]) });
+    scene.skip();
+    scene.tick();
+    scene.handle(Event::Repaired(InstanceId(1)));
+    assert_eq!(scene.figures().transfer, None, "nothing is left of it");
+}
+
+#[test]
+fn a_damaged_part_of_the_log_goes_as_soon_as_a_checkpoint_covers_it() {
+    let settings = Settings { checkpoint_interval: 1, ..Settings::default() };
+    let (mut scene, _) = stable_checkpoint(settings);
+    // What is retained for others would keep it otherwise.
+    let chain = scene.figures().chain;
+    scene.certified(2, 1, chain);
+    scene.skip();
+    scene.handle(Event::Damaged(Damage::Log(LogPosition(1))));
+    scene.expect(
+        "record 5: regency 0
+         record 6: STOP 0
+         record 7: chain certificate 1
+         record 8: checkpoint 1
+         cut below record 5",
+    );
+    scene.handle(Event::Damaged(Damage::Log(LogPosition(6))));
+    // What is about no instance is written again wherever it stands.
+    scene.expect(
+        "record 9: regency 0
+         record 10: STOP 0
+         record 11: chain certificate 1
+         record 12: checkpoint 1
+         cut below record 9",
+    );
+    let batch = scene.batch("next", 2, &[]);
+    scene.decided(&[0, 2], &batch);
+    scene.skip();
+    scene.handle(Event::Damaged(Damage::Log(LogPosition(13))));
+    // No checkpoint covers that yet.
+    scene.expect("");
 }

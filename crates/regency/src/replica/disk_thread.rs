@@ -33,11 +33,13 @@ struct Batch {
     ends: Vec<(LogPosition, usize)>,
     /// Where to cut the log when they are durable.
     cut: Option<LogPosition>,
+    /// Whether they go into a new segment.
+    begins_segment: bool,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.ends.is_empty() && self.cut.is_none()
+        self.ends.is_empty() && self.cut.is_none() && !self.begins_segment
     }
 
     fn take(&mut self, other: &mut Self) {
@@ -49,6 +51,7 @@ impl Batch {
         self.bytes.append(&mut other.bytes);
         self.ends.extend(other.ends.drain(..).map(|(position, end)| (position, begin + end)));
         self.cut = other.cut.take().or(self.cut);
+        self.begins_segment |= std::mem::take(&mut other.begins_segment);
     }
 
     fn clear(&mut self) {
@@ -56,6 +59,7 @@ impl Batch {
         self.bytes.shrink_to(BUFFER_BYTES_KEPT);
         self.ends.clear();
         self.cut = None;
+        self.begins_segment = false;
     }
 }
 
@@ -128,6 +132,11 @@ impl DiskThread {
         self.last = position;
         record.encode(&mut self.batch.bytes);
         self.batch.ends.push((position, self.batch.bytes.len()));
+    }
+
+    /// Lets what is handed over next go into a new segment.
+    pub(super) fn begin_segment(&mut self) {
+        self.batch.begins_segment = true;
     }
 
     /// Cuts the log below `below` once everything before is durable.
@@ -241,6 +250,13 @@ impl Worker {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<Written, StorageError> {
+        if batch.begins_segment {
+            match self.log.begin_segment() {
+                // Without room it stays in this one.
+                Ok(()) | Err(StorageError::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let mut begin = 0;
         for (position, end) in &batch.ends {
             let appended = self.log.append(&batch.bytes[begin..*end])?;

@@ -57,9 +57,6 @@ use crate::snapshot::Snapshot;
 /// How long the loop waits at most without anything to wait for: a bound for what it may have overlooked.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long the disk is left alone between two readings.
-const SCRUB_REST: Duration = Duration::from_secs(60);
-
 /// What a loop is made of.
 pub(super) struct Parts {
     pub(super) identity: Identity,
@@ -70,7 +67,7 @@ pub(super) struct Parts {
     pub(super) core: CoreConfig,
     pub(super) disk_reserve_bytes: u64,
     pub(super) transfer_bytes_per_second: u64,
-    pub(super) scrub_bytes_per_second: u64,
+    pub(super) scrub: Pace,
     pub(super) waker: Arc<Waker>,
     pub(super) executor: Executor,
     pub(super) validator: Option<Validator>,
@@ -148,8 +145,7 @@ impl EventLoop {
             parts.waker,
             parts.metrics.clone(),
         );
-        let pace = Pace { bytes_per_second: parts.scrub_bytes_per_second, rest: SCRUB_REST };
-        let scrubber = Scrubber::start(directory.open_disk(), directory.identity(), pace)?;
+        let scrubber = Scrubber::start(directory.open_disk(), directory.identity(), parts.scrub)?;
         Ok(Self {
             identity: parts.identity,
             view: parts.view,
@@ -268,8 +264,7 @@ impl EventLoop {
         if lines_changed || is_due {
             self.tell_readiness();
         }
-        self.look_at_transfers();
-        Ok(())
+        self.look_at_transfers()
     }
 
     /// Takes what the disk has done since: held messages leave, and the core hears of it.
@@ -321,6 +316,11 @@ impl EventLoop {
             self.handle(Event::Signed { statement, signature });
         }
         self.to_sign = statements;
+        self.finish_turn()
+    }
+
+    /// Carries out what has come up after the turn's input.
+    fn finish_turn(&mut self) -> Result<(), Failure> {
         self.carry_out()?;
         self.settle()?;
         self.hand_over()?;

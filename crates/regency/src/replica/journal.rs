@@ -42,6 +42,18 @@ impl Journal {
         }
     }
 
+    /// Lets what follows go into a new segment, so that what is damaged in the newest one can be cut off.
+    pub(super) fn begin_segment(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::None => Ok(()),
+            Self::Sync(disk) => {
+                disk.begin_segment();
+                Ok(())
+            }
+            Self::Async(log) => log.begin_segment().map_err(|error| disk_failed(&error)),
+        }
+    }
+
     /// Cuts the log once everything that was added before is kept.
     pub(super) fn cut(&mut self, below: LogPosition) {
         match self {

@@ -1,7 +1,7 @@
 //! The thread that reads what is at rest, slowly and again and again: damage is found while others still have what is
 //! damaged, and not when this replica needs it.
 //!
-//! It only tells. What it finds is known to the replica in memory, and goes from the disk with the next checkpoints.
+//! It only tells, of what is still damaged once in every reading; the core knows what is to be done about it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -86,7 +86,7 @@ impl Scrubber {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Tells the thread up to which record the log is written; what it has found if that is something else than before.
+    /// Tells the thread up to which record the log is written; what it has found if there is anything to tell.
     pub(super) fn look(&self, written: LogPosition) -> Option<Findings> {
         let mut state = self.shared.lock();
         state.written = written;
@@ -159,10 +159,9 @@ impl Worker {
 
     fn tell(&self, found: &Findings) {
         let mut state = self.shared.lock();
-        if state.findings != *found {
-            state.findings = found.clone();
-            state.has_changed = true;
-        }
+        // What lasts is told again: it may not have been time to do anything about it.
+        state.has_changed |= state.findings != *found || found.count > 0;
+        state.findings = found.clone();
     }
 }
 
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_of_the_log_is_found_once_and_is_gone_when_the_log_is_cut_behind_it() {
+    fn damage_of_the_log_is_found_and_is_gone_when_the_log_is_cut_behind_it() {
         let disk = FaultyDisk::seeded(1);
         let mut log = log(&disk);
         let written = log.durable();
@@ -214,10 +213,9 @@ mod tests {
         let found = wait(&scrubber, written);
         assert_eq!(found.count, 1);
         assert!(matches!(&found.told[..], [Defect::Log(damage)] if damage.file == "log-000000000001"));
-        thread::sleep(Duration::from_millis(50));
-        assert_eq!(scrubber.look(written), None, "told once");
+        assert_eq!(wait(&scrubber, written), found, "told again while it lasts");
         log.cut(LogPosition(30)).unwrap();
-        assert_eq!(wait(&scrubber, written), Findings::default());
+        while wait(&scrubber, written) != Findings::default() {}
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) enum Done {
     Kept { instance: InstanceId, index: u32 },
     /// It is one of this replica's own, and durable.
     Installed { instance: InstanceId },
+    /// It stands in place of a damaged one, durable.
+    Replaced { instance: InstanceId },
     /// What was to go is gone.
     Discarded,
 }
@@ -144,6 +146,7 @@ impl Snapshots {
             Transfer::Begin(manifest) => Job::Begin(manifest),
             Transfer::Put { instance, index, bytes } => Job::Put { instance, index, bytes },
             Transfer::Install { instance, root } => Job::Install { instance, root },
+            Transfer::Replace { instance, root } => Job::Replace { instance, root },
         })
     }
 

@@ -89,6 +89,14 @@ impl WrittenLog {
         Ok(())
     }
 
+    /// Lets what follows go into a new segment; without room for one it stays in this one.
+    pub(super) fn begin_segment(&mut self) -> Result<(), StorageError> {
+        match self.log.begin_segment() {
+            Err(StorageError::Full { .. }) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     /// Cuts the log below `below` once everything before is written.
     pub(super) fn cut(&mut self, below: LogPosition) {
         self.cut = Some(below);

@@ -76,6 +76,8 @@ impl Occasion {
             | Event::TransferBegun { .. }
             | Event::ChunkKept { .. }
             | Event::Restored(_)
+            | Event::Repaired(_)
+            | Event::Damaged(_)
             | Event::InputDrained => Self::Other,
         }
     }

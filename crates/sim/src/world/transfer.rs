@@ -82,7 +82,24 @@ impl World<'_> {
                 }
             }
             Transfer::Install { instance, .. } => self.install(by, instance)?,
+            Transfer::Replace { instance, .. } => self.replace(by, instance)?,
         }
+        Ok(())
+    }
+
+    /// A snapshot that came from others stands in place of a damaged one: it must be that of correct replicas.
+    fn replace(&mut self, by: ReplicaId, instance: InstanceId) -> Result<(), Violation> {
+        let at = self.now + self.machines.between(50, self.plan.disk.snapshot_max.max(51));
+        let expected = self.roots.get(&instance).copied();
+        let Some(store) = self.nodes.get_mut(&by).and_then(|node| node.store.as_mut()) else { return Ok(()) };
+        let whole = store.take_incoming().and_then(|incoming| incoming.whole());
+        let Some(image) = whole.filter(|image| expected == Some(image.root)) else {
+            let detail =
+                format!("replica {by} at {instance}: what it repairs with is not the state of the others");
+            return self.forgiven(Err(Violation::new("transfer", detail)));
+        };
+        store.keep(image, instance);
+        self.add_own(at, by, Event::Repaired(instance));
         Ok(())
     }
 

@@ -328,8 +328,12 @@ impl Log {
         self.disk.as_ref()
     }
 
-    /// Begins a new segment at once.
-    pub(crate) fn begin_segment(&mut self) -> Result<(), StorageError> {
+    /// Commits, and begins a new segment at once.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn begin_segment(&mut self) -> Result<(), StorageError> {
+        self.commit()?;
         self.next_segment(0);
         self.commit().map(|_| ())
     }

@@ -56,6 +56,7 @@ pub(super) fn transfer_line(transfer: &Transfer) -> String {
         }
         Transfer::Put { instance, index, .. } => format!("keep chunk {index} of snapshot {instance}"),
         Transfer::Install { instance, .. } => format!("install snapshot {instance}"),
+        Transfer::Replace { instance, .. } => format!("replace snapshot {instance}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use regency_protocol::event::{Damage, Event};
 use regency_storage::scrub::Defect;
 use tracing::{error, info, warn};
 
@@ -72,17 +73,28 @@ impl EventLoop {
     }
 
     /// Takes what the reading of the disk has found since.
-    pub(super) fn hear_scrubber(&mut self) {
-        let Some(findings) = self.scrubber.look(self.journal.written()) else { return };
+    pub(super) fn hear_scrubber(&mut self) -> Result<(), Failure> {
+        let Some(findings) = self.scrubber.look(self.journal.written()) else { return Ok(()) };
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.damaged_parts.set(gauge(findings.count));
         for defect in findings.told.iter().filter(|defect| !self.damage.told.contains(defect)) {
             error!("{} DAMAGE ON DISK: {defect}. {}", ErrorCode::LogDamaged, what_then(defect));
+            if let Defect::Log(_) = defect {
+                // A segment goes as a whole, and the newest one stays.
+                self.journal.begin_segment()?;
+            }
         }
         if findings.count == 0 && self.damage.count > 0 {
             info!("nothing on the disk is damaged any more");
         }
+        for defect in &findings.told {
+            self.handle(Event::Damaged(match defect {
+                Defect::Snapshot { instance, .. } => Damage::Snapshot(*instance),
+                Defect::Log(damage) => Damage::Log(damage.first),
+            }));
+        }
         self.damage = findings;
+        self.finish_turn()
     }
 
     fn readiness(&self) -> Readiness {
@@ -116,11 +128,11 @@ impl EventLoop {
 fn what_then(defect: &Defect) -> &'static str {
     match defect {
         Defect::Snapshot { .. } => {
-            "The replica goes on; the next snapshot takes its place, and a restart before that has the damaged part from \
-             the others. Check the disk"
+            "The replica goes on and has what is damaged from the others, unless its next snapshot comes before. Check the \
+             disk"
         }
         Defect::Log(_) => {
-            "The replica goes on, and the damage goes when the log is cut behind it; a restart before that costs its \
+            "The replica goes on, and the damage goes when a checkpoint lies behind it; a restart before that costs its \
              votes, and it counts in f for a while. Check the disk"
         }
     }

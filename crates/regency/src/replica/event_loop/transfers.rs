@@ -46,6 +46,7 @@ impl EventLoop {
                 Done::Begun { instance, held } => self.handle(Event::TransferBegun { instance, held }),
                 Done::Kept { instance, index } => self.handle(Event::ChunkKept { instance, index }),
                 Done::Installed { instance } => self.take_over(instance)?,
+                Done::Replaced { instance } => self.handle(Event::Repaired(instance)),
                 Done::Discarded => {}
             }
         }
@@ -83,18 +84,19 @@ impl EventLoop {
     }
 
     /// Looks now and then whether ordering suffers from what is given, and how far what is taken is.
-    pub(super) fn look_at_transfers(&mut self) {
+    pub(super) fn look_at_transfers(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         if let Some(share) = self.load.look(now, self.donor.is_giving()) {
             self.donor.limit(share);
         }
         if self.progress.take_due(now) {
-            self.hear_scrubber();
+            self.hear_scrubber()?;
             let transfer = self.core.status().transfer;
             if let Some(report) = self.progress.observe(now, transfer.as_ref()) {
                 info!("transfer: {report}");
             }
         }
+        Ok(())
     }
 }
 

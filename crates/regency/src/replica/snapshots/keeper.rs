@@ -33,6 +33,8 @@ pub(super) enum Job {
     Put { instance: InstanceId, index: u32, bytes: Bytes },
     /// Make it one of this replica's own.
     Install { instance: InstanceId, root: Digest },
+    /// Put it in place of a damaged one.
+    Replace { instance: InstanceId, root: Digest },
     /// Remove those of this instance and later ones.
     Discard { from: InstanceId },
 }
@@ -42,7 +44,11 @@ impl Job {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Put { bytes, .. } => bytes.len(),
-            Self::Write { .. } | Self::Begin(_) | Self::Install { .. } | Self::Discard { .. } => 0,
+            Self::Write { .. }
+            | Self::Begin(_)
+            | Self::Install { .. }
+            | Self::Replace { .. }
+            | Self::Discard { .. } => 0,
         }
     }
 }
@@ -92,7 +98,16 @@ impl Keeper {
             Job::Write { head, image, stable } => self.write(&head, image, stable),
             Job::Begin(manifest) => self.begin(&manifest),
             Job::Put { instance, index, bytes } => self.put(instance, index, &bytes),
-            Job::Install { instance, root } => self.install(instance, root),
+            Job::Install { instance, root } => {
+                self.install(instance, root)?;
+                self.metrics.transfers.inc();
+                Ok(Done::Installed { instance })
+            }
+            Job::Replace { instance, root } => {
+                self.install(instance, root)?;
+                self.metrics.repairs.inc();
+                Ok(Done::Replaced { instance })
+            }
             Job::Discard { from } => self.discard(from),
         }
     }
@@ -147,7 +162,7 @@ impl Keeper {
         Ok(Done::Kept { instance, index })
     }
 
-    fn install(&mut self, instance: InstanceId, root: Digest) -> Result<Done, KeepError> {
+    fn install(&mut self, instance: InstanceId, root: Digest) -> Result<(), KeepError> {
         let begun = Instant::now();
         let is_it = |draft: &mut TransferDraft| draft.manifest().instance == instance;
         let draft = self.draft.take_if(is_it).ok_or(KeepError::NotBegun(instance))?;
@@ -160,9 +175,8 @@ impl Keeper {
         self.store.install(finished)?;
         // It is certified: what is older serves nobody but those who fetch it just now.
         self.store.retain(instance)?;
-        self.metrics.transfers.inc();
         info!(%instance, bytes, seconds = begun.elapsed().as_secs_f64(), "the snapshot is taken over");
-        Ok(Done::Installed { instance })
+        Ok(())
     }
 
     fn discard(&mut self, from: InstanceId) -> Result<Done, KeepError> {
