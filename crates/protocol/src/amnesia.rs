@@ -83,6 +83,10 @@ pub(crate) struct Fill {
     since: Timestamp,
     /// When each asker was last served.
     served: BTreeMap<ReplicaId, Timestamp>,
+    /// Whether this leader was told of it.
+    is_relayed: bool,
+    /// The newest life of each asker, by its nonce, and the highest regency that an earlier one is known to have wanted.
+    lives: BTreeMap<ReplicaId, (u64, Regency)>,
 }
 
 impl Fill {
@@ -94,7 +98,7 @@ impl Fill {
         }
         self.served.insert(from, now);
         if self.target <= prefix {
-            self.since = now;
+            self.restart(now);
         }
         self.target = self.target.max(target);
     }
@@ -117,6 +121,31 @@ impl Fill {
     /// Time begins anew: another leader has its turn.
     pub(crate) fn restart(&mut self, now: Timestamp) {
         self.since = now;
+        self.is_relayed = false;
+    }
+
+    /// Gives the leader as much time again; false if that was done before.
+    pub(crate) fn relay(&mut self, now: Timestamp) -> bool {
+        self.since = now;
+        !std::mem::replace(&mut self.is_relayed, true)
+    }
+
+    /// Whether this is the first question of a life of `asker`; from now on it is not.
+    pub(crate) fn begins_life(&mut self, asker: ReplicaId, nonce: u64) -> bool {
+        let (newest, _) = self.lives.entry(asker).or_insert((nonce.wrapping_sub(1), Regency(0)));
+        std::mem::replace(newest, nonce) != nonce
+    }
+
+    /// An earlier life of `asker` has wanted this regency.
+    pub(crate) fn note_life(&mut self, asker: ReplicaId, wanted: Regency) {
+        if let Some((_, highest)) = self.lives.get_mut(&asker) {
+            *highest = wanted.max(*highest);
+        }
+    }
+
+    /// The highest regency that an earlier life of `asker` is known to have wanted.
+    pub(crate) fn life_of(&self, asker: ReplicaId) -> Regency {
+        self.lives.get(&asker).map_or(Regency(0), |(_, wanted)| *wanted)
     }
 }
 
@@ -140,6 +169,18 @@ mod tests {
         assert_eq!(asking.add(ReplicaId(2), &answer(7, 12, 2), 3, 100), Some(high));
         let low = Bounds { instance: InstanceId(112), regency: Regency(2) };
         assert_eq!(asking.add(ReplicaId(3), &answer(7, 11, 1), 3, 100), Some(low));
+    }
+
+    #[test]
+    fn what_earlier_lives_wanted_is_kept_for_every_question_of_a_later_one() {
+        let mut fill = Fill::default();
+        assert!(fill.begins_life(ReplicaId(1), 7));
+        fill.note_life(ReplicaId(1), Regency(3));
+        assert!(!fill.begins_life(ReplicaId(1), 7));
+        assert_eq!((fill.life_of(ReplicaId(1)), fill.life_of(ReplicaId(2))), (Regency(3), Regency(0)));
+        assert!(fill.begins_life(ReplicaId(1), 8));
+        fill.note_life(ReplicaId(1), Regency(1));
+        assert_eq!(fill.life_of(ReplicaId(1)), Regency(3));
     }
 
     #[test]

@@ -180,13 +180,15 @@ pub struct MemberSignature {
     pub signature: Signature,
 }
 
-/// RECOVER: the sender has lost its votes.
+/// RECOVER: the sender has lost its votes, or waits for what the leader orders for somebody who has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recover {
     /// The view.
     pub view: ViewId,
     /// Tells the sender's lives apart.
     pub nonce: u64,
+    /// Whether it is another one that asks, and perhaps not the leader: only that one has to do with it.
+    pub is_relayed: bool,
 }
 
 /// What the sender knows that bounds what any replica may have voted for [RECOVER-2].

@@ -77,6 +77,13 @@ pub struct RecordedBatch {
     pub requests: Vec<Arc<Request>>,
 }
 
+impl RecordedBatch {
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.requests.iter().fold(64, |sum, request| sum.saturating_add(request.encoded().len()))
+    }
+}
+
 /// How durable votes and operations are before they leave a replica [VOTE-1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

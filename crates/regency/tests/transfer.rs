@@ -225,8 +225,8 @@ fn damage_on_a_running_replicas_disk_is_found_and_goes() {
     let client = client(&cluster);
     pile(&client, 25);
     let newest = |cluster: &TestCluster, id| {
-        let snapshots = files(cluster, id, "snapshot-").into_iter();
-        snapshots.filter(|path| path.extension().is_some_and(|kind| kind == "data")).next_back()
+        let is_of_data = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "data");
+        files(cluster, id, "snapshot-").into_iter().rfind(is_of_data)
     };
     eventually("the checkpoint is stable everywhere", || {
         (0..4).all(|id| cluster.status(id).stable_checkpoint == cluster.status(0).executed / 10 * 10)

@@ -88,6 +88,7 @@ impl Wire for Message {
             Self::Recover(recover) => {
                 put_u64(out, recover.view.0);
                 put_u64(out, recover.nonce);
+                out.push(u8::from(recover.is_relayed));
             }
             Self::RecoverAnswer(answer) => {
                 put_u64(out, answer.view.0);
@@ -153,7 +154,11 @@ impl Wire for Message {
                 Self::CheckpointSignature(CheckpointSignature { view, instance, chain, root, signature })
             }
             CHECKPOINT_CERTIFICATE => Self::CheckpointCertificate(take_checkpoint(&mut reader)?),
-            RECOVER => Self::Recover(Recover { view: ViewId(reader.u64()?), nonce: reader.u64()? }),
+            RECOVER => Self::Recover(Recover {
+                view: ViewId(reader.u64()?),
+                nonce: reader.u64()?,
+                is_relayed: reader.bool()?,
+            }),
             RECOVER_ANSWER => Self::RecoverAnswer(RecoverAnswer {
                 view: ViewId(reader.u64()?),
                 nonce: reader.u64()?,

@@ -19,6 +19,11 @@ impl Stops {
         is_higher
     }
 
+    /// What a member wanted before it lost its votes does not count any more; returns it.
+    pub(crate) fn forget(&mut self, member: ReplicaId) -> Regency {
+        self.highest.remove(&member).unwrap_or_default()
+    }
+
     /// The highest regency that `member` wants; 0 if it never said so.
     pub(crate) fn of(&self, member: ReplicaId) -> Regency {
         self.highest.get(&member).copied().unwrap_or_default()

@@ -1,10 +1,10 @@
 //! The amnesia walk: asking what one's own lost votes may have been, answering others, and filling up for them
 //! [RECOVER-2].
 
-use super::{Replica, broadcast, report, send_after};
+use super::{Replica, broadcast, report, send, send_after};
 use crate::action::{Action, Reason};
 use crate::amnesia::{Asking, RECOVER_PERIOD};
-use crate::ids::{InstanceId, ReplicaId};
+use crate::ids::{InstanceId, Regency, ReplicaId};
 use crate::journal::Held;
 use crate::message::{Message, Recover, RecoverAnswer};
 use crate::mutants::{Mutant, is_active};
@@ -22,7 +22,7 @@ impl Replica {
         let asking = self.asking.get_or_insert_with(|| Asking::new(now));
         if asking.due() <= now {
             asking.asked(now.plus(period));
-            let recover = Recover { view: self.view.id(), nonce: asking.nonce() };
+            let recover = Recover { view: self.view.id(), nonce: asking.nonce(), is_relayed: false };
             broadcast(Message::Recover(recover), actions);
         }
     }
@@ -43,6 +43,9 @@ impl Replica {
         if recover.view != self.view.id() {
             return report(from, Reason::WrongView, actions);
         }
+        if recover.is_relayed {
+            return self.on_relayed_recover(now, from, actions);
+        }
         let is_amnesic = self.record.is_recovering(self.chain.certified());
         self.amnesiacs.insert(from);
         if is_amnesic && !is_active(Mutant::AmnesiacAnswers) {
@@ -52,12 +55,29 @@ impl Replica {
             return report(from, Reason::FetchTooMuch, actions);
         }
         let highest = self.highest_touched();
+        // What this replica has of the asker's earlier lives is worth nothing any more, and tells how far they went.
+        if self.fill.begins_life(from, recover.nonce) {
+            let stated = self.change.received.remove(&from).map_or(Regency(0), |stated| stated.data.regency);
+            self.fill.note_life(from, self.change.stops.forget(from).max(stated));
+        }
         let regency = self.change.stops.of(self.me).max(self.change.regency).max(self.record.regency_bound());
+        let regency = regency.max(self.fill.life_of(from));
         let answer = RecoverAnswer { view: recover.view, nonce: recover.nonce, highest, regency };
         send_after(self.journal.gate(), from, Message::RecoverAnswer(answer), actions);
         // Others may be a little ahead of the leader: they wait for what it must come to in any case.
         let target = if self.leader() == self.me { highest } else { self.log.prefix() };
         self.fill.ask(from, now, self.log.prefix(), target.plus(self.settings.span));
+    }
+
+    /// Others wait for what this replica should order, if it leads.
+    fn on_relayed_recover(&mut self, now: Timestamp, from: ReplicaId, actions: &mut Vec<Action>) {
+        if !self.links.may_answer(from) {
+            return report(from, Reason::FetchTooMuch, actions);
+        }
+        if self.leader() == self.me {
+            let target = self.highest_touched().plus(self.settings.span);
+            self.fill.ask(from, now, self.log.prefix(), target);
+        }
     }
 
     pub(super) fn on_recover_answer(
@@ -76,7 +96,11 @@ impl Replica {
             return;
         }
         self.record.bound(bounds);
-        // With them the log tells all that a later life must know.
+        // With them the log tells all that a later life must know; the regency was not recorded while this one did not
+        // vote [STOP-3].
+        let (view, regency) = (self.view.id(), self.change.regency);
+        self.journal.append(Record::Regency { view, regency }, None, actions);
+        self.journal.append(Record::Stop { view, regency: self.change.stops.of(self.me) }, None, actions);
         self.journal.append(Record::Bounds(bounds), None, actions);
         if self.journal.hold(Held::Bounds).is_some() {
             self.on_bounds_kept(actions);
@@ -102,9 +126,16 @@ impl Replica {
         self.fill.target() > proposed
     }
 
-    /// Asks for another leader than one that does not fill up [STOP-1].
+    /// Tells the leader that there is something to fill up, as whoever lost its votes may not have; asks for another
+    /// leader than one that was told [STOP-1].
     pub(super) fn check_fill(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.fill_deadline().is_some_and(|deadline| deadline <= now) {
+        if self.fill_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        if self.fill.relay(now) {
+            let recover = Recover { view: self.view.id(), nonce: 0, is_relayed: true };
+            send(self.leader(), Message::Recover(recover), actions);
+        } else {
             self.fill.restart(now);
             self.stop(now, self.change.regency.next(), actions);
         }

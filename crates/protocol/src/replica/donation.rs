@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Replica, report, send};
 use crate::action::{Action, Reason};
-use crate::ids::{InstanceId, ReplicaId};
+use crate::ids::{Digest, InstanceId, ReplicaId};
 use crate::limits::{RANGE_BYTES_MAX, RANGE_MAX};
 use crate::message::{Message, Supply, Wanted};
 use crate::record::RecordedBatch;
@@ -26,6 +26,7 @@ impl Replica {
             Wanted::Digests { from: first, last, .. } => {
                 return match self.log.digests(first, last) {
                     Some(digests) => {
+                        self.links.note_answer(from, digests.len().saturating_mul(size_of::<Digest>()));
                         send(from, Message::Supply(Supply::Digests { from: first, digests }), actions);
                     }
                     None => send(from, Message::Supply(Supply::Nothing(wanted)), actions),
@@ -33,7 +34,7 @@ impl Replica {
             }
             Wanted::Batches { from: first, last, .. } => {
                 if let Some(batches) = self.retained(first, last) {
-                    let bytes = batches.iter().map(weight).fold(0, usize::saturating_add);
+                    let bytes = batches.iter().map(RecordedBatch::bytes).fold(0, usize::saturating_add);
                     self.links.note_answer(from, bytes);
                     return send(from, Message::Supply(Supply::Batches(batches)), actions);
                 }
@@ -64,15 +65,10 @@ impl Replica {
             let Some(decided) = self.log.get(instance) else { break };
             let recorded =
                 RecordedBatch { batch: Arc::clone(&decided.batch), requests: decided.requests.clone() };
-            bytes = bytes.saturating_add(weight(&recorded));
+            bytes = bytes.saturating_add(recorded.bytes());
             batches.push(recorded);
             instance = instance.next();
         }
         (!batches.is_empty()).then_some(batches)
     }
-}
-
-/// Bytes of a batch's requests.
-fn weight(recorded: &RecordedBatch) -> usize {
-    recorded.requests.iter().fold(64, |sum, request| sum.saturating_add(request.encoded().len()))
 }

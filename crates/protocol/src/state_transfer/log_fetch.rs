@@ -10,6 +10,8 @@ use crate::record::RecordedBatch;
 
 /// Instances that are fetched before those below them have been delivered.
 const AHEAD_MAX: u64 = 16 * RANGE_MAX;
+/// Bytes of batches that wait for those below them; with so many only what is delivered next is asked for.
+const AHEAD_BYTES_MAX: usize = 16 << 20;
 
 /// Digests that a certificate proves, and the batches that have come for them.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(crate) struct LogFetch {
     unasked: InstanceId,
     returned: BTreeSet<(InstanceId, InstanceId)>,
     ready: BTreeMap<InstanceId, RecordedBatch>,
+    ready_bytes: usize,
 }
 
 /// A batch that is not the one under the certified digest.
@@ -45,6 +48,7 @@ impl LogFetch {
             unasked: first,
             returned: BTreeSet::new(),
             ready: BTreeMap::new(),
+            ready_bytes: 0,
         }
     }
 
@@ -57,7 +61,10 @@ impl LogFetch {
     pub(crate) fn advance(&mut self, prefix: InstanceId) -> bool {
         self.next = self.next.max(prefix.next());
         self.unasked = self.unasked.max(self.next);
-        self.ready = self.ready.split_off(&self.next);
+        if self.ready.first_key_value().is_some_and(|(first, _)| *first < self.next) {
+            self.ready = self.ready.split_off(&self.next);
+            self.ready_bytes = self.ready.values().map(RecordedBatch::bytes).fold(0, usize::saturating_add);
+        }
         let next = self.next;
         self.returned = std::mem::take(&mut self.returned)
             .into_iter()
@@ -69,10 +76,15 @@ impl LogFetch {
 
     /// The next range to ask for, if there is one and room for it.
     pub(crate) fn next_range(&mut self) -> Option<(InstanceId, InstanceId)> {
-        if let Some(range) = self.returned.pop_first() {
-            return Some(range);
+        let is_full = self.ready_bytes >= AHEAD_BYTES_MAX;
+        if let Some((from, last)) = self.returned.first().copied() {
+            let may_wait = is_full && from > self.next;
+            return (!may_wait && self.returned.remove(&(from, last))).then_some((from, last));
         }
         let from = self.unasked;
+        if is_full && from > self.next {
+            return None;
+        }
         if from > self.last() || from > self.next.plus(AHEAD_MAX) {
             return None;
         }
@@ -105,8 +117,11 @@ impl LogFetch {
             if recorded.batch.digest() != digest && !is_active(Mutant::SuffixUnverified) {
                 return Err(WrongBatch);
             }
-            if instance >= self.next {
-                self.ready.insert(instance, recorded);
+            // Whoever sends what nobody was asked for yet would have it kept for long.
+            if instance >= self.next && instance < self.unasked {
+                let bytes = recorded.bytes();
+                let before = self.ready.insert(instance, recorded).map_or(0, |before| before.bytes());
+                self.ready_bytes = self.ready_bytes.saturating_add(bytes).saturating_sub(before);
             }
         }
         Ok(())
@@ -115,7 +130,9 @@ impl LogFetch {
     /// The batch of `instance` with its digest, if it is here.
     pub(crate) fn take(&mut self, instance: InstanceId) -> Option<(Digest, RecordedBatch)> {
         let digest = self.digest(instance)?;
-        self.ready.remove(&instance).map(|recorded| (digest, recorded))
+        let recorded = self.ready.remove(&instance)?;
+        self.ready_bytes = self.ready_bytes.saturating_sub(recorded.bytes());
+        Some((digest, recorded))
     }
 
     /// How far it is: instances delivered, and all.
@@ -134,8 +151,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ids::ViewId;
-    use crate::message::Batch;
+    use crate::ids::{ClientId, ViewId};
+    use crate::message::{Batch, Request};
     use crate::time::Timestamp;
 
     fn recorded(instance: u64) -> RecordedBatch {
@@ -168,12 +185,43 @@ mod tests {
     #[test]
     fn another_batch_than_the_certified_one_is_refused() {
         let mut fetch = fetch(10, 5);
+        fetch.next_range();
         let mut wrong = recorded(12);
         Arc::make_mut(&mut wrong.batch).timestamp = Timestamp(99);
         assert_eq!(fetch.put(vec![recorded(11), wrong]), Err(WrongBatch));
         assert!(fetch.take(InstanceId(11)).is_some() && fetch.take(InstanceId(12)).is_none());
         assert_eq!(fetch.put(vec![recorded(15)]), Ok(()), "of an earlier question");
         assert!(fetch.take(InstanceId(15)).is_none());
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_kept() {
+        let mut fetch = fetch(1, 5000);
+        fetch.next_range();
+        fetch.put((60..5000).map(recorded).collect()).unwrap();
+        assert_eq!(fetch.ready.len(), 5, "60 to 64");
+    }
+
+    #[test]
+    fn with_many_bytes_ahead_only_the_next_range_is_asked_for() {
+        let request = Request::open(ClientId([1; 32]), 1, Timestamp(0));
+        let many = AHEAD_BYTES_MAX / request.encoded().len() + 1;
+        let mut large = recorded(70);
+        large.requests = std::iter::repeat_n(Arc::new(request), many).collect();
+        let mut fetch = fetch(1, 5000);
+        assert_eq!((fetch.next_range(), fetch.next_range()), (range(1, 64), range(65, 128)));
+        fetch.put(vec![large]).unwrap();
+        assert_eq!(fetch.next_range(), None);
+        fetch.give_back(InstanceId(1), InstanceId(64));
+        assert_eq!(fetch.next_range(), range(1, 64), "without it nothing goes on");
+        fetch.advance(InstanceId(69));
+        assert_eq!(fetch.next_range(), None);
+        assert!(fetch.take(InstanceId(70)).is_some());
+        assert_eq!(fetch.next_range(), range(129, 192));
+    }
+
+    fn range(from: u64, last: u64) -> Option<(InstanceId, InstanceId)> {
+        Some((InstanceId(from), InstanceId(last)))
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn with_its_answers_it_votes_beyond_all_that_it_may_have_touched() {
 #[test]
 fn it_answers_nobody() {
     let mut scene = amnesiac();
-    scene.from(3, Message::Recover(Recover { view: ViewId(0), nonce: 5 }));
+    scene.from(3, Message::Recover(Recover { view: ViewId(0), nonce: 5, is_relayed: false }));
     scene.expect("");
 }
 
@@ -59,7 +59,7 @@ fn a_leader_answers_and_orders_nothing_until_the_lost_votes_are_past() {
     let mut scene = Scene::new(Setting { me: 0, ..Setting::default() });
     scene.name_proposal("a", 1, &[]);
     scene.name_proposal("b", 2, &[]);
-    scene.from(3, Message::Recover(Recover { view: ViewId(0), nonce: 5 }));
+    scene.from(3, Message::Recover(Recover { view: ViewId(0), nonce: 5, is_relayed: false }));
     scene.handle(Event::InputDrained);
     scene.expect(
         "to 3: RECOVER answer: instance 0, regency 0
@@ -68,4 +68,47 @@ fn a_leader_answers_and_orders_nothing_until_the_lost_votes_are_past() {
          to all: PROPOSE 2:
          to all: WRITE 2 b",
     );
+}
+
+#[test]
+fn whoever_waits_for_what_is_to_be_ordered_tells_the_leader_before_it_asks_for_another() {
+    let mut scene = Scene::new(Setting::default());
+    scene.from(3, Message::Recover(Recover { view: ViewId(0), nonce: 5, is_relayed: false }));
+    scene.expect("to 3: RECOVER answer: instance 0, regency 0");
+    // Replica 3 may have left the leader out.
+    scene.wait_for("to 0: RECOVER of another");
+    scene.wait_for("to all: STOP 1");
+}
+
+#[test]
+fn a_leader_orders_for_those_of_whom_it_is_told() {
+    let mut scene = Scene::new(Setting { me: 0, ..Setting::default() });
+    scene.name_proposal("a", 1, &[]);
+    scene.name_proposal("b", 2, &[]);
+    scene.from(1, Message::Recover(Recover { view: ViewId(0), nonce: 0, is_relayed: true }));
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: PROPOSE 1:
+         to all: WRITE 1 a
+         to all: PROPOSE 2:
+         to all: WRITE 2 b",
+    );
+    assert_eq!(scene.figures().amnesiacs, 0, "who relays has lost nothing");
+}
+
+#[test]
+fn what_an_earlier_life_wanted_counts_no_more_and_bounds_the_later_one() {
+    let mut scene = Scene::new(Setting::default());
+    scene.stop(&[3], 2);
+    scene.skip();
+    let recover = Message::Recover(Recover { view: ViewId(0), nonce: 5, is_relayed: false });
+    scene.from(3, recover.clone());
+    scene.from(3, recover);
+    scene.expect(
+        "to 3: RECOVER answer: instance 0, regency 2
+         to 3: RECOVER answer: instance 0, regency 2",
+    );
+    // With that of replica 3 these would be enough to join.
+    scene.stop(&[2], 2);
+    scene.expect("");
 }

@@ -426,6 +426,7 @@ impl Scene {
             Message::ChainCertificate(certificate) => format!("chain certificate {}", certificate.instance),
             Message::CheckpointSignature(signed) => format!("checkpoint signature {}", signed.instance),
             Message::CheckpointCertificate(certificate) => format!("checkpoint {}", certificate.instance),
+            Message::Recover(recover) if recover.is_relayed => String::from("RECOVER of another"),
             Message::Recover(_) => String::from("RECOVER"),
             Message::RecoverAnswer(answer) => {
                 format!("RECOVER answer: instance {}, regency {}", answer.highest, answer.regency)
