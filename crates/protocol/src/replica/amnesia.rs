@@ -132,7 +132,7 @@ impl Replica {
         if self.fill_deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        if self.fill.relay(now) {
+        if self.leader() != self.me && self.fill.relay(now) {
             let recover = Recover { view: self.view.id(), nonce: 0, is_relayed: true };
             send(self.leader(), Message::Recover(recover), actions);
         } else {
