@@ -65,13 +65,13 @@ pub(crate) struct Scenario {
 const KILL: Scenario = Scenario {
     name: "kill of the leader",
     replicas: 4,
-    request_auth: "channel",
+    request_auth: "signature",
     blows: &[Blow::Kill],
     adversity: None,
     changes_max: 1,
 };
-const KILL_SIGNED: Scenario =
-    Scenario { name: "kill of the leader, signed requests", request_auth: "signature", ..KILL };
+const KILL_CHANNEL: Scenario =
+    Scenario { name: "kill of the leader, authentic channels", request_auth: "channel", ..KILL };
 const PAUSE: Scenario = Scenario { name: "pause of the leader", blows: &[Blow::Pause], ..KILL };
 const KILL_TWICE: Scenario = Scenario {
     name: "kill of two leaders",
@@ -112,7 +112,7 @@ pub(crate) fn run(repository: &Repository, quick: bool) -> Result<()> {
     recover(&binary, scratch.path(), &KILL)?;
     recover(&binary, scratch.path(), &PAUSE)?;
     if !quick {
-        recover(&binary, scratch.path(), &KILL_SIGNED)?;
+        recover(&binary, scratch.path(), &KILL_CHANNEL)?;
         recover(&binary, scratch.path(), &KILL_TWICE)?;
         let adverse = Binary::adversity(repository)?;
         compare(&binary, &adverse, scratch.path())?;
@@ -180,7 +180,7 @@ fn observe(
         service: "counter",
         replicas: scenario.replicas,
         request_auth: scenario.request_auth,
-        durability: "none",
+        durability: "sync",
         settings: &[],
         adversity: adverse.zip(scenario.adversity),
     };

@@ -58,7 +58,11 @@ impl EventLoop {
         let begun = Instant::now();
         let executor = &mut self.executor;
         let restored = self.snapshots.restore(instance, |source| executor.restore(source));
-        let restored = restored.map_err(|error| not_taken(instance, &error))?;
+        let restored = match restored {
+            // The own state turned out to be another one than the signed one meanwhile, and what lay on the disk went.
+            Err(Unusable::Absent) => return Ok(()),
+            restored => restored.map_err(|error| not_taken(instance, &error))?,
+        };
         info!(
             %instance,
             bytes = restored.bytes,
