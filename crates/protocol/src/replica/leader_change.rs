@@ -65,8 +65,7 @@ impl Replica {
         let requests = &self.requests;
         self.timer.install(oldest, self.change.is_live(), |request| requests.contains(request));
         self.record.install(regency);
-        self.change.regency = regency;
-        self.change.stated = None;
+        self.change.install(regency);
         self.change.leader_lost = None;
         let is_reachable = self.leader() == self.me || self.links.is_connected(self.leader());
         let patience = if is_reachable {
@@ -163,19 +162,9 @@ impl Replica {
 
     /// Keeps a statement for a regency that this replica leads, now or soon: the latest of each member.
     fn take_stop_data(&mut self, now: Timestamp, stated: SignedStopData, actions: &mut Vec<Action>) {
-        let regency = stated.data.regency;
-        let is_mine = self.view.leader_of(regency) == self.me;
-        if !is_mine
-            || regency < self.change.regency
-            || (regency == self.change.regency && self.change.is_live())
-        {
-            return;
+        if self.view.leader_of(stated.data.regency) == self.me && self.change.keep(stated, &self.view) {
+            self.gather(now, actions);
         }
-        let kept = self.change.received.entry(stated.sender).or_insert_with(|| stated.clone());
-        if kept.data.regency < regency {
-            *kept = stated;
-        }
-        self.gather(now, actions);
     }
 
     /// As the new leader: selects as soon as the statements suffice, and gathers the bound batches [SYNC-1].

@@ -197,6 +197,43 @@ fn a_regency_of_two_to_the_63_allocates_nothing() {
 }
 
 #[test]
+fn nothing_is_kept_for_a_regency_that_nobody_correct_wants() {
+    // Replica 0 would lead 2^63 and 2^63 + 4, replica 3 the very last one.
+    for (me, regencies) in [(0, [HUGE, HUGE + 4]), (3, [HUGE + 3, u64::MAX])] {
+        let mut leader = Lone::new(me, RequestAuth::Signature, Settings::default());
+        let before = leader.status();
+        for regency in regencies {
+            assert_eq!(leader.replica.view().leader_of(Regency(regency)), ReplicaId(me));
+            let claims = (1..=Settings::default().span).map(|instance| claim(instance, 0)).collect();
+            assert!(leader.message(2, Message::StopData(stated(2, regency, claims))).is_empty());
+            assert_eq!(leader.status(), before);
+        }
+        assert_eq!(leader.replica.next_deadline(), None);
+        // A second replica states the same: somebody correct wants it, and its statement is kept beside the own.
+        let last = regencies[1];
+        leader.message(1, Message::StopData(stated(1, last, vec![])));
+        assert_eq!((leader.status().regency, leader.status().statements), (Regency(last), 2));
+        // The first came too soon; a correct replica sends its own again.
+        leader.message(2, Message::StopData(stated(2, last, vec![])));
+        assert_eq!(leader.status().statements, 3);
+    }
+}
+
+#[test]
+fn one_statement_of_each_member_is_kept() {
+    let mut leader = Lone::new(0, RequestAuth::Signature, Settings::default());
+    for regency in [4, 4, 8, 12, HUGE] {
+        leader.message(2, Message::StopData(stated(2, regency, vec![claim(1, 0)])));
+        assert_eq!((leader.status().regency, leader.status().statements), (Regency(0), 1));
+    }
+    // What was stated for a regency that has ended goes with it.
+    for from in [1, 2, 3] {
+        leader.message(from, Message::Stop(Stop { view: VIEW, regency: Regency(5) }));
+    }
+    assert_eq!((leader.status().regency, leader.status().statements), (Regency(5), 0));
+}
+
+#[test]
 fn ten_thousand_forwarded_requests_do_not_starve_clients() {
     let mut leader = Lone::new(0, RequestAuth::Signature, Settings::default());
     let session = leader.open(ALICE, 1);

@@ -165,6 +165,45 @@ fn a_statement_is_a_wish_too() {
 }
 
 #[test]
+fn a_statement_before_any_stop_is_kept_for_the_next_term() {
+    // Replica 1, in regency 0: regency 1 is its next term, whoever hears of it first.
+    let mut scene = Scene::new(timed(1)).connected();
+    scene.stop_data(&stated(0, 1, &[]));
+    assert_eq!(scene.figures().statements, 1);
+    scene.stop(&[2], 1);
+    scene.signed();
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: STOP 1
+         sign STOPDATA 1
+         to all: STOPDATA 1 of 1: nothing",
+    );
+    scene.stop_data(&stated(3, 1, &[]));
+    scene.handle(Event::InputDrained);
+    scene.expect("sign SYNC 1");
+}
+
+#[test]
+fn a_statement_for_a_later_term_is_kept_once_somebody_correct_wants_it() {
+    // [LINK-1] Replica 1 was away while the others came to regency 9. The first statement tells it nothing yet; it
+    // comes again as long as the regency has not begun.
+    let mut scene = Scene::new(timed(1)).connected();
+    scene.stop_data(&stated(0, 9, &[]));
+    scene.expect("");
+    assert_eq!(scene.figures().statements, 0);
+    scene.stop_data(&stated(2, 9, &[]));
+    scene.stop_data(&stated(0, 9, &[]));
+    scene.signed();
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: STOP 9
+         sign STOPDATA 9
+         to all: STOPDATA 9 of 1: nothing
+         sign SYNC 9",
+    );
+}
+
+#[test]
 fn a_quorum_of_statements_begins_a_regency() {
     let (mut scene, _) = new_leader();
     scene.stop_data(&stated(0, 1, &[]));
