@@ -33,6 +33,9 @@ impl Replica {
         if view != self.view.id() {
             return report(from, Reason::WrongView, actions);
         }
+        if regency == Regency(0) {
+            return report(from, Reason::WrongRegency, actions);
+        }
         if !self.change.stops.note(from, regency) {
             return;
         }
@@ -227,11 +230,9 @@ impl Replica {
             return report(from, Reason::WrongView, actions);
         }
         let regency = self.change.regency;
-        if sync.regency < regency || sync.regency == Regency(0) {
-            return;
-        }
-        if sync.regency == regency && self.change.is_live() {
-            if self.change.sync().is_some_and(|own| **own != *sync) {
+        let is_begun = sync.regency == regency && self.change.is_live();
+        if is_begun && let Some(own) = self.change.sync() {
+            if **own != *sync {
                 report(self.leader(), Reason::SecondSync, actions);
             }
             return;
@@ -239,11 +240,15 @@ impl Replica {
         let Ok(outcome) = sync.outcome(&self.view, &self.settings) else {
             report(from, Reason::BadSync, actions);
             // [SYNC-5] Its leader signed what begins nothing: there is no use in waiting.
-            if sync.regency == regency {
+            if sync.regency == regency && !is_begun {
                 self.stop(now, regency.next(), actions);
             }
             return;
         };
+        if sync.regency < regency {
+            // It comes late, or from one that is behind: that is nobody's fault.
+            return;
+        }
         if outcome.bound.iter().ne(sync.results.iter().map(|(id, digest)| (id, digest))) {
             report(self.view.leader_of(sync.regency), Reason::WrongSelection, actions);
         }

@@ -91,6 +91,10 @@ fn every_stop_and_statement_that_breaks_a_rule_is_dropped_and_counted() {
     for stated in bad {
         is_dropped(&mut backup, 2, Message::StopData(stated), Reason::BadStopData);
     }
+    // Nothing precedes the first regency, so nobody asks for it or states anything for it.
+    let stop = Stop { view: VIEW, regency: Regency(0) };
+    is_dropped(&mut backup, 2, Message::Stop(stop), Reason::WrongRegency);
+    is_dropped(&mut backup, 2, Message::StopData(stated(2, 0, vec![])), Reason::BadStopData);
     let stop = Stop { view: VIEW, regency: Regency(1) };
     is_dropped(&mut backup, 9, Message::Stop(stop), Reason::NotAMember);
     is_dropped(&mut backup, 3, Message::Stop(stop), Reason::NotAMember);
@@ -112,6 +116,10 @@ fn every_sync_that_breaks_a_rule_is_dropped_and_counted() {
     ];
     for set in bad {
         is_dropped(&mut backup, 1, Message::Sync(Arc::new(sync(5, set))), Reason::BadSync);
+    }
+    let first = |sender| stated(sender, 0, vec![]);
+    for set in [vec![], vec![first(0), first(1), first(2)]] {
+        is_dropped(&mut backup, 0, Message::Sync(Arc::new(sync(0, set))), Reason::BadSync);
     }
     let foreign = Sync { view: ViewId(1), ..sync(5, vec![good(0), good(1), good(2)]) };
     is_dropped(&mut backup, 1, Message::Sync(Arc::new(foreign)), Reason::WrongView);
@@ -160,6 +168,25 @@ fn what_nobody_needs_any_more_is_dropped_without_a_word() {
     assert!(backup.message(2, Message::StopData(old(2))).is_empty());
     assert!(backup.message(2, Message::Stop(Stop { view: VIEW, regency: Regency(2) })).is_empty());
     assert_eq!(backup.status(), before);
+}
+
+#[test]
+fn lateness_does_not_excuse_what_was_never_right() {
+    let mut backup = Lone::new(3, RequestAuth::Signature, Settings::default());
+    let good = |sender| stated(sender, 5, vec![]);
+    backup.message(1, Message::Sync(Arc::new(sync(5, vec![good(0), good(1), good(2)]))));
+    for regency in [0, 2] {
+        let old = |sender| stated(sender, regency, vec![]);
+        let short = Arc::new(sync(regency, vec![old(0), old(1)]));
+        is_dropped(&mut backup, 2, Message::Sync(short), Reason::BadSync);
+        let impossible = stated(2, regency, vec![claim(1, regency)]);
+        is_dropped(&mut backup, 2, Message::StopData(impossible), Reason::BadStopData);
+    }
+    // A false word about what was selected does not matter any more.
+    let old = |sender| stated(sender, 2, vec![]);
+    let set = vec![old(0), old(1), old(2)];
+    let boasting = Sync { results: vec![(InstanceId(1), Digest([1; 32]))], ..sync(2, set) };
+    assert!(backup.message(2, Message::Sync(Arc::new(boasting))).is_empty());
 }
 
 #[test]
