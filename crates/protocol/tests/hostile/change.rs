@@ -54,7 +54,7 @@ fn signed(request: Request) -> Body {
 }
 
 /// The message is dropped and counted once, and leaves nothing behind.
-fn is_dropped(replica: &mut Lone, from: u16, message: Message, reason: Reason) {
+pub(crate) fn is_dropped(replica: &mut Lone, from: u16, message: Message, reason: Reason) {
     let before = replica.status();
     let actions = replica.message(from, message.clone());
     assert_eq!(reasons(&actions), [reason], "{message:?}");
