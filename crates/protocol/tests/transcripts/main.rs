@@ -14,4 +14,5 @@ mod regencies;
 mod scene;
 mod statements;
 mod stops;
+mod timers;
 mod transfer;
