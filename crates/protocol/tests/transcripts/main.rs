@@ -6,6 +6,7 @@ mod amnesia;
 mod announcements;
 mod beginning;
 mod catching_up;
+mod crash_only;
 mod durability;
 mod normal_case;
 mod patience;
