@@ -142,7 +142,7 @@ reasons! {
     NotAMember => "not_a_member",
     /// A message of another view.
     WrongView => "wrong_view",
-    /// A vote or proposal of a regency beyond the next one.
+    /// A vote or proposal of a regency beyond the next one, or a STOP for the first, which nothing precedes.
     WrongRegency => "wrong_regency",
     /// PROPOSE from a replica that does not lead the regency.
     NotTheLeader => "not_the_leader",

@@ -202,3 +202,127 @@ fn take_turn(last: &mut Option<Timestamp>, now: Timestamp, period: std::time::Du
     }
     is_due
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::view::Mode;
+    use crate::view::tests::view;
+
+    /// Replica 0 of a view that can do with `faults` liars.
+    fn links(n: u16, faults: usize) -> Links {
+        Links::new(&view(Mode::Bft, n, faults).unwrap(), ReplicaId(0))
+    }
+
+    /// When the STATUS of this number leaves.
+    fn at(number: u64) -> Timestamp {
+        Timestamp(number * 1_000_000)
+    }
+
+    /// So many STATUS leave, and each peer echoes each of them after so many milliseconds; 0 for never. Those that are
+    /// named first are replicas 1, 2, and so on.
+    fn measured(n: u16, faults: usize, trips: &[u64]) -> Links {
+        let mut links = links(n, faults);
+        for number in 1..100 {
+            links.note_sent(at(number));
+            for (peer, trip) in (1..n).zip(trips).filter(|(_, trip)| **trip > 0) {
+                let now = at(number).plus(Duration::from_millis(*trip));
+                links.note_echo(ReplicaId(peer), at(number), now);
+            }
+        }
+        links
+    }
+
+    /// What a quorum takes, in milliseconds, rounded down: the deviation has faded, all trips being equal.
+    fn quorum_trip(links: &Links, n: u16, faults: usize) -> u128 {
+        let others = view(Mode::Bft, n, faults).unwrap().quorum() - 1;
+        links.round_trip_to(others).as_millis()
+    }
+
+    #[test]
+    fn a_round_trip_lasts_from_the_status_to_its_echo() {
+        let mut links = links(4, 1);
+        links.note_sent(at(1));
+        links.note_echo(ReplicaId(1), at(1), at(1).plus(Duration::from_millis(100)));
+        // The first measurement may be off by half.
+        assert_eq!(links.round_trip_to(1), Duration::from_millis(300));
+        assert_eq!(links.round_trip_to(0), Duration::ZERO, "alone there is nobody to wait for");
+    }
+
+    #[test]
+    fn only_a_status_that_left_is_measured_and_each_once() {
+        let mut links = links(4, 1);
+        links.note_echo(ReplicaId(1), at(1), at(9));
+        links.note_sent(at(2));
+        links.note_sent(at(3));
+        for invented in [at(1), Timestamp(at(2).0 + 1), at(4), Timestamp(0), Timestamp(u64::MAX)] {
+            links.note_echo(ReplicaId(1), invented, at(9));
+        }
+        links.note_echo(ReplicaId(9), at(2), at(9));
+        assert_eq!(links.round_trip_to(3), Duration::ZERO);
+        links.note_echo(ReplicaId(1), at(3), at(3).plus(Duration::from_millis(100)));
+        // Again, later; and an older one, after a newer one.
+        links.note_echo(ReplicaId(1), at(3), at(9));
+        links.note_echo(ReplicaId(1), at(2), at(9));
+        assert_eq!(links.round_trip_to(3), Duration::from_millis(300));
+    }
+
+    #[test]
+    fn an_echo_that_comes_after_too_many_others_left_is_not_measured() {
+        let mut links = links(4, 1);
+        (1..=ECHOES_MAX as u64 + 1).for_each(|number| links.note_sent(at(number)));
+        assert_eq!(links.sent.len(), ECHOES_MAX);
+        links.note_echo(ReplicaId(1), at(1), at(1_000));
+        assert_eq!(links.round_trip_to(3), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_quorum_takes_as_long_as_the_farthest_peer_that_it_needs() {
+        let links = measured(4, 1, &[30, 20, 10]);
+        assert_eq!([1, 2, 3].map(|count| links.round_trip_to(count).as_millis()), [10, 20, 30]);
+        // Of those that never answered nothing is known.
+        let links = measured(4, 1, &[30, 0, 0]);
+        assert_eq!([1, 2, 3].map(|count| links.round_trip_to(count).as_millis()), [30, 30, 30]);
+    }
+
+    #[test]
+    fn f_liars_move_what_a_quorum_takes_nowhere_beyond_what_correct_peers_take() {
+        for (n, faults, correct) in [
+            (4, 1, &[20, 40][..]),
+            (5, 1, &[20, 30, 40]),
+            (7, 2, &[20, 25, 30, 40]),
+            (8, 2, &[20, 25, 30, 35, 40]),
+        ] {
+            // They echo at once, late, one so and one so, or never.
+            for lies in [[1, 1], [9_000, 9_000], [1, 9_000], [0, 0]] {
+                let trips = [&lies[..faults], correct].concat();
+                let trip = quorum_trip(&measured(n, faults, &trips), n, faults);
+                assert!((20..=40).contains(&trip), "{n} replicas, {lies:?}: {trip} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn a_liar_that_changes_its_pace_does_not_stretch_a_quorum() {
+        let mut links = measured(4, 1, &[1, 20, 40]);
+        for number in 100..200 {
+            links.note_sent(at(number));
+            links.note_echo(ReplicaId(1), at(number), at(number).plus(Duration::from_secs(number % 7)));
+        }
+        assert_eq!(quorum_trip(&links, 4, 1), 40);
+    }
+
+    #[test]
+    fn a_peer_is_echoed_once_in_a_while_whatever_others_send() {
+        let (mut links, spacing) = (links(4, 1), Duration::from_millis(50));
+        let at = |millis| Timestamp(1_000_000).plus(Duration::from_millis(millis));
+        assert!(links.may_echo(ReplicaId(1), at(0), spacing));
+        assert!(!links.may_echo(ReplicaId(1), at(49), spacing));
+        assert!(links.may_echo(ReplicaId(2), at(49), spacing));
+        assert!(links.may_echo(ReplicaId(1), at(50), spacing));
+        assert!(!links.may_echo(ReplicaId(9), at(50), spacing), "no member");
+        assert!(!links.may_echo(ReplicaId(0), at(50), spacing), "nobody echoes itself");
+    }
+}

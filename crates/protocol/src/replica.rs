@@ -121,6 +121,8 @@ pub struct ReplicaStatus {
     pub leader: ReplicaId,
     /// The highest regency that it asked for.
     pub wanted_regency: Regency,
+    /// Statements that it keeps for the beginning of a regency that it leads, now or next.
+    pub statements: usize,
     /// How often its request timeout has doubled.
     pub backoff: u32,
     /// What rounds of votes take at present, on their bad days.
@@ -327,6 +329,7 @@ impl Replica {
             regency: self.change.regency,
             leader: self.leader(),
             wanted_regency: self.change.stops.of(self.me),
+            statements: self.change.received.len(),
             backoff: self.timer.backoff(),
             round: self.timer.round(),
             decided: self.log.prefix(),

@@ -8,6 +8,7 @@ use crate::leader_change::stop_data::{SignedStopData, StopData};
 use crate::leader_change::stops::Stops;
 use crate::leader_change::sync::{Outcome, Sync};
 use crate::time::Timestamp;
+use crate::view::View;
 
 /// How far the installed regency has come.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ pub(crate) struct LeaderChange {
     pub(crate) unsigned: Option<Arc<StopData>>,
     /// And once it is.
     pub(crate) stated: Option<SignedStopData>,
-    /// The latest statement of each member for a regency that this replica leads, now or soon.
+    /// The latest statement of each member for a regency that this replica leads, now or next.
     pub(crate) received: BTreeMap<ReplicaId, SignedStopData>,
     /// When the leader's channel was lost; `None` while there is one.
     pub(crate) leader_lost: Option<Timestamp>,
@@ -65,6 +66,35 @@ impl LeaderChange {
             received: BTreeMap::new(),
             leader_lost: None,
         }
+    }
+
+    /// Ends all regencies below `regency`, and with them what was stated for their beginning.
+    pub(crate) fn install(&mut self, regency: Regency) {
+        self.regency = regency;
+        self.stated = None;
+        self.received.retain(|_, stated| stated.data.regency >= regency);
+    }
+
+    /// Keeps a statement, at the cost of an earlier one of its sender; returns whether it may be of use.
+    pub(crate) fn keep(&mut self, stated: SignedStopData, view: &View) -> bool {
+        let regency = stated.data.regency;
+        let is_over = regency < self.regency || (regency == self.regency && self.is_live());
+        if is_over || regency > self.horizon(view) {
+            return false;
+        }
+        let kept = self.received.entry(stated.sender).or_insert_with(|| stated.clone());
+        if kept.data.regency < regency {
+            *kept = stated;
+        }
+        true
+    }
+
+    /// The last regency for which statements are kept: every member's next term after what somebody correct wants. A
+    /// statement from beyond it has come before the STOPs that it rests on, and comes again until its regency has
+    /// begun [LINK-1].
+    fn horizon(&self, view: &View) -> Regency {
+        let wanted = self.stops.reached(view.certifying()).max(self.regency);
+        wanted.plus(u64::try_from(view.n()).unwrap_or(u64::MAX))
     }
 
     /// Whether the installed regency has begun here.

@@ -97,6 +97,9 @@ pub enum StopDataError {
     /// It was made for another view or regency.
     #[error("made for another view or regency")]
     Elsewhere,
+    /// It was made for a view's first regency, which begins without any.
+    #[error("made for a regency that begins without statements")]
+    FirstRegency,
     /// Its sender is no member.
     #[error("its sender is no member of the view")]
     NotAMember,
@@ -121,6 +124,9 @@ impl SignedStopData {
         let data = &self.data;
         if data.view != view.id() || data.regency != regency {
             return Err(StopDataError::Elsewhere);
+        }
+        if regency == Regency(0) {
+            return Err(StopDataError::FirstRegency);
         }
         if view.member(self.sender).is_none() {
             return Err(StopDataError::NotAMember);

@@ -33,6 +33,9 @@ impl Replica {
         if view != self.view.id() {
             return report(from, Reason::WrongView, actions);
         }
+        if regency == Regency(0) {
+            return report(from, Reason::WrongRegency, actions);
+        }
         if !self.change.stops.note(from, regency) {
             return;
         }
@@ -65,8 +68,7 @@ impl Replica {
         let requests = &self.requests;
         self.timer.install(oldest, self.change.is_live(), |request| requests.contains(request));
         self.record.install(regency);
-        self.change.regency = regency;
-        self.change.stated = None;
+        self.change.install(regency);
         self.change.leader_lost = None;
         let is_reachable = self.leader() == self.me || self.links.is_connected(self.leader());
         let patience = if is_reachable {
@@ -163,19 +165,9 @@ impl Replica {
 
     /// Keeps a statement for a regency that this replica leads, now or soon: the latest of each member.
     fn take_stop_data(&mut self, now: Timestamp, stated: SignedStopData, actions: &mut Vec<Action>) {
-        let regency = stated.data.regency;
-        let is_mine = self.view.leader_of(regency) == self.me;
-        if !is_mine
-            || regency < self.change.regency
-            || (regency == self.change.regency && self.change.is_live())
-        {
-            return;
+        if self.view.leader_of(stated.data.regency) == self.me && self.change.keep(stated, &self.view) {
+            self.gather(now, actions);
         }
-        let kept = self.change.received.entry(stated.sender).or_insert_with(|| stated.clone());
-        if kept.data.regency < regency {
-            *kept = stated;
-        }
-        self.gather(now, actions);
     }
 
     /// As the new leader: selects as soon as the statements suffice, and gathers the bound batches [SYNC-1].
@@ -238,11 +230,9 @@ impl Replica {
             return report(from, Reason::WrongView, actions);
         }
         let regency = self.change.regency;
-        if sync.regency < regency || sync.regency == Regency(0) {
-            return;
-        }
-        if sync.regency == regency && self.change.is_live() {
-            if self.change.sync().is_some_and(|own| **own != *sync) {
+        let is_begun = sync.regency == regency && self.change.is_live();
+        if is_begun && let Some(own) = self.change.sync() {
+            if **own != *sync {
                 report(self.leader(), Reason::SecondSync, actions);
             }
             return;
@@ -250,11 +240,15 @@ impl Replica {
         let Ok(outcome) = sync.outcome(&self.view, &self.settings) else {
             report(from, Reason::BadSync, actions);
             // [SYNC-5] Its leader signed what begins nothing: there is no use in waiting.
-            if sync.regency == regency {
+            if sync.regency == regency && !is_begun {
                 self.stop(now, regency.next(), actions);
             }
             return;
         };
+        if sync.regency < regency {
+            // It comes late, or from one that is behind: that is nobody's fault.
+            return;
+        }
         if outcome.bound.iter().ne(sync.results.iter().map(|(id, digest)| (id, digest))) {
             report(self.view.leader_of(sync.regency), Reason::WrongSelection, actions);
         }

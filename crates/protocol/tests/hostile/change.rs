@@ -54,7 +54,7 @@ fn signed(request: Request) -> Body {
 }
 
 /// The message is dropped and counted once, and leaves nothing behind.
-fn is_dropped(replica: &mut Lone, from: u16, message: Message, reason: Reason) {
+pub(crate) fn is_dropped(replica: &mut Lone, from: u16, message: Message, reason: Reason) {
     let before = replica.status();
     let actions = replica.message(from, message.clone());
     assert_eq!(reasons(&actions), [reason], "{message:?}");
@@ -91,6 +91,10 @@ fn every_stop_and_statement_that_breaks_a_rule_is_dropped_and_counted() {
     for stated in bad {
         is_dropped(&mut backup, 2, Message::StopData(stated), Reason::BadStopData);
     }
+    // Nothing precedes the first regency, so nobody asks for it or states anything for it.
+    let stop = Stop { view: VIEW, regency: Regency(0) };
+    is_dropped(&mut backup, 2, Message::Stop(stop), Reason::WrongRegency);
+    is_dropped(&mut backup, 2, Message::StopData(stated(2, 0, vec![])), Reason::BadStopData);
     let stop = Stop { view: VIEW, regency: Regency(1) };
     is_dropped(&mut backup, 9, Message::Stop(stop), Reason::NotAMember);
     is_dropped(&mut backup, 3, Message::Stop(stop), Reason::NotAMember);
@@ -112,6 +116,10 @@ fn every_sync_that_breaks_a_rule_is_dropped_and_counted() {
     ];
     for set in bad {
         is_dropped(&mut backup, 1, Message::Sync(Arc::new(sync(5, set))), Reason::BadSync);
+    }
+    let first = |sender| stated(sender, 0, vec![]);
+    for set in [vec![], vec![first(0), first(1), first(2)]] {
+        is_dropped(&mut backup, 0, Message::Sync(Arc::new(sync(0, set))), Reason::BadSync);
     }
     let foreign = Sync { view: ViewId(1), ..sync(5, vec![good(0), good(1), good(2)]) };
     is_dropped(&mut backup, 1, Message::Sync(Arc::new(foreign)), Reason::WrongView);
@@ -163,6 +171,25 @@ fn what_nobody_needs_any_more_is_dropped_without_a_word() {
 }
 
 #[test]
+fn lateness_does_not_excuse_what_was_never_right() {
+    let mut backup = Lone::new(3, RequestAuth::Signature, Settings::default());
+    let good = |sender| stated(sender, 5, vec![]);
+    backup.message(1, Message::Sync(Arc::new(sync(5, vec![good(0), good(1), good(2)]))));
+    for regency in [0, 2] {
+        let old = |sender| stated(sender, regency, vec![]);
+        let short = Arc::new(sync(regency, vec![old(0), old(1)]));
+        is_dropped(&mut backup, 2, Message::Sync(short), Reason::BadSync);
+        let impossible = stated(2, regency, vec![claim(1, regency)]);
+        is_dropped(&mut backup, 2, Message::StopData(impossible), Reason::BadStopData);
+    }
+    // A false word about what was selected does not matter any more.
+    let old = |sender| stated(sender, 2, vec![]);
+    let set = vec![old(0), old(1), old(2)];
+    let boasting = Sync { results: vec![(InstanceId(1), Digest([1; 32]))], ..sync(2, set) };
+    assert!(backup.message(2, Message::Sync(Arc::new(boasting))).is_empty());
+}
+
+#[test]
 fn a_regency_of_two_to_the_63_allocates_nothing() {
     let mut backup = Lone::new(3, RequestAuth::Signature, Settings::default());
     let before = backup.status();
@@ -194,6 +221,43 @@ fn a_regency_of_two_to_the_63_allocates_nothing() {
         assert_eq!(pieces, (0, 0));
         backup.pass(2_000);
     }
+}
+
+#[test]
+fn nothing_is_kept_for_a_regency_that_nobody_correct_wants() {
+    // Replica 0 would lead 2^63 and 2^63 + 4, replica 3 the very last one.
+    for (me, regencies) in [(0, [HUGE, HUGE + 4]), (3, [HUGE + 3, u64::MAX])] {
+        let mut leader = Lone::new(me, RequestAuth::Signature, Settings::default());
+        let before = leader.status();
+        for regency in regencies {
+            assert_eq!(leader.replica.view().leader_of(Regency(regency)), ReplicaId(me));
+            let claims = (1..=Settings::default().span).map(|instance| claim(instance, 0)).collect();
+            assert!(leader.message(2, Message::StopData(stated(2, regency, claims))).is_empty());
+            assert_eq!(leader.status(), before);
+        }
+        assert_eq!(leader.replica.next_deadline(), None);
+        // A second replica states the same: somebody correct wants it, and its statement is kept beside the own.
+        let last = regencies[1];
+        leader.message(1, Message::StopData(stated(1, last, vec![])));
+        assert_eq!((leader.status().regency, leader.status().statements), (Regency(last), 2));
+        // The first came too soon; a correct replica sends its own again.
+        leader.message(2, Message::StopData(stated(2, last, vec![])));
+        assert_eq!(leader.status().statements, 3);
+    }
+}
+
+#[test]
+fn one_statement_of_each_member_is_kept() {
+    let mut leader = Lone::new(0, RequestAuth::Signature, Settings::default());
+    for regency in [4, 4, 8, 12, HUGE] {
+        leader.message(2, Message::StopData(stated(2, regency, vec![claim(1, 0)])));
+        assert_eq!((leader.status().regency, leader.status().statements), (Regency(0), 1));
+    }
+    // What was stated for a regency that has ended goes with it.
+    for from in [1, 2, 3] {
+        leader.message(from, Message::Stop(Stop { view: VIEW, regency: Regency(5) }));
+    }
+    assert_eq!((leader.status().regency, leader.status().statements), (Regency(5), 0));
 }
 
 #[test]

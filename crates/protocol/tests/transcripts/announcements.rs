@@ -1,8 +1,9 @@
 //! Requests that are known by their clients' channels: who lacks one, who announces it, who is suspect [REQ-3].
 
 use regency_protocol::event::Event;
+use regency_protocol::message::Message;
 
-use crate::scene::{Scene, channelled};
+use crate::scene::{Scene, certificate, channelled};
 
 #[test]
 fn who_lacks_proof_of_a_proposed_request_says_so() {
@@ -114,6 +115,45 @@ fn a_request_that_few_hold_costs_nobody_its_term() {
     scene.announce(&[2], &[&open]);
     scene.pass(250);
     scene.expect("to all: STOP 1");
+}
+
+#[test]
+fn what_is_executed_here_is_announced_to_who_is_behind() {
+    // A leader that lies has one replica alone decide. It has nothing pending any more; the two others announce the
+    // request to each other for ever, and need one announcement more to ask for another leader.
+    let mut scene = Scene::new(channelled(3)).connected();
+    let open = scene.open();
+    let a = scene.batch("a", 1, &[&open]);
+    scene.request(&open);
+    scene.propose(0, &a);
+    scene.write(&[0, 1], &a);
+    scene.accept(&[0, 1], &a);
+    scene.executed(1, &[]);
+    scene.forget();
+    // Nothing is known of replica 2 yet, and replica 1 is not behind.
+    scene.status(1, 1);
+    scene.announce(&[1, 2], &[&open]);
+    scene.handle(Event::InputDrained);
+    scene.expect("");
+    scene.status(2, 0);
+    scene.forget();
+    // What was never executed here is not vouched for.
+    let [one, two] = [0, 1].map(|sequence| scene.operation(sequence));
+    scene.announce(&[2], &[&one, &open, &two]);
+    scene.expect("to 2: ANNOUNCE open");
+    // Not more often than it is repeated.
+    scene.announce(&[2], &[&open]);
+    scene.expect("");
+    scene.pass(400);
+    scene.expect("");
+    scene.announce(&[2], &[&open]);
+    scene.expect("to 2: ANNOUNCE open");
+    // Once it is certified, whoever is behind gets the batch itself.
+    let chain = scene.figures().chain;
+    scene.from(1, Message::ChainCertificate(certificate(1, chain, &[1, 3])));
+    scene.pass(400);
+    scene.announce(&[2], &[&open]);
+    scene.expect("");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! What is missing, and how it is had: bodies, batches, decisions, votes.
 
 use regency_protocol::event::Event;
-use regency_protocol::ids::ReplicaId;
+use regency_protocol::ids::{Digest, InstanceId, ReplicaId, Signature, ViewId};
+use regency_protocol::message::{ChainSignature, Message};
 use regency_protocol::replica::Start;
 use regency_protocol::view::RequestAuth;
 
-use crate::scene::{Scene, Setting};
+use crate::scene::{Scene, Setting, timed};
 
 #[test]
 fn a_missing_body_is_waited_for_and_then_fetched() {
@@ -135,4 +136,48 @@ fn after_a_reconnect_open_votes_go_out_again() {
         "to 2: STATUS 0
          to 2: WRITE 1 a",
     );
+}
+
+/// What a replica sends that has decided so far, and signs that.
+fn signed_far(instance: u64) -> Message {
+    let (chain, signature) = (Digest([3; 32]), Signature([8; 64]));
+    let view = ViewId(0);
+    Message::ChainSignature(ChainSignature { view, instance: InstanceId(instance), chain, signature })
+}
+
+#[test]
+fn who_is_told_of_a_longer_prefix_by_a_signature_alone_asks_around() {
+    // Found by the simulator: the last messages of an episode are lost, and nobody has a reason to send any more.
+    let mut scene = Scene::new(timed(3)).connected();
+    assert!(!scene.has_deadline(), "idle");
+    scene.from(2, signed_far(1));
+    scene.expect("");
+    scene.tick();
+    scene.expect("to all: STATUS 0");
+    // Whoever is ahead answers, and it catches up.
+    let a = scene.batch("a", 1, &[]);
+    scene.decided(&[1, 2], &a);
+    scene.tick();
+    scene.batch_answer(2, &a, &[]);
+    scene.expect(
+        "to 1: batch of 1 a?
+         execute 1:",
+    );
+}
+
+#[test]
+fn a_signature_that_nothing_follows_keeps_nobody_awake_for_ever() {
+    // A liar may have signed what nobody decides: fifty times at one prefix are enough.
+    let mut scene = Scene::new(timed(3)).connected();
+    for instance in [1, 7, 20] {
+        scene.from(2, signed_far(instance));
+    }
+    for _ in 0..50 {
+        scene.tick();
+        scene.expect("to all: STATUS 0");
+    }
+    assert!(!scene.has_deadline(), "it asks no more");
+    // Not even if it signs more.
+    scene.from(2, signed_far(19));
+    assert!(!scene.has_deadline());
 }

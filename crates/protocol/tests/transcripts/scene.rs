@@ -323,6 +323,17 @@ impl Scene {
         panic!("{line:?} has not come");
     }
 
+    /// Whether this line is among what the core has asked for since the last time; the rest is not looked at.
+    pub(crate) fn has_come(&mut self, line: &str) -> bool {
+        let actions = std::mem::take(&mut self.actions);
+        actions.iter().any(|action| self.line(action) == line)
+    }
+
+    /// Whatever the core has asked for since the last time is not looked at.
+    pub(crate) fn forget(&mut self) {
+        self.actions.clear();
+    }
+
     fn name(&self, digest: &Digest) -> String {
         self.names.get(digest).cloned().unwrap_or_else(|| format!("{digest:?}"))
     }

@@ -10,7 +10,7 @@ use regency_protocol::leader_change::stop_data::{Claim, Lock};
 use regency_protocol::message::{Batch, Message};
 use regency_protocol::time::Timestamp;
 
-use crate::scene::{Scene, certificate, locked, stated, stated_above, timed, wrote};
+use crate::scene::{Scene, Setting, certificate, locked, stated, stated_above, timed, wrote};
 
 /// Replica 1 with its own empty statement for regency 1, and two batches that nobody has sent it.
 fn new_leader() -> (Scene, [Arc<Batch>; 2]) {
@@ -165,6 +165,45 @@ fn a_statement_is_a_wish_too() {
 }
 
 #[test]
+fn a_statement_before_any_stop_is_kept_for_the_next_term() {
+    // Replica 1, in regency 0: regency 1 is its next term, whoever hears of it first.
+    let mut scene = Scene::new(timed(1)).connected();
+    scene.stop_data(&stated(0, 1, &[]));
+    assert_eq!(scene.figures().statements, 1);
+    scene.stop(&[2], 1);
+    scene.signed();
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: STOP 1
+         sign STOPDATA 1
+         to all: STOPDATA 1 of 1: nothing",
+    );
+    scene.stop_data(&stated(3, 1, &[]));
+    scene.handle(Event::InputDrained);
+    scene.expect("sign SYNC 1");
+}
+
+#[test]
+fn a_statement_for_a_later_term_is_kept_once_somebody_correct_wants_it() {
+    // [LINK-1] Replica 1 was away while the others came to regency 9. The first statement tells it nothing yet; it
+    // comes again as long as the regency has not begun.
+    let mut scene = Scene::new(timed(1)).connected();
+    scene.stop_data(&stated(0, 9, &[]));
+    scene.expect("");
+    assert_eq!(scene.figures().statements, 0);
+    scene.stop_data(&stated(2, 9, &[]));
+    scene.stop_data(&stated(0, 9, &[]));
+    scene.signed();
+    scene.handle(Event::InputDrained);
+    scene.expect(
+        "to all: STOP 9
+         sign STOPDATA 9
+         to all: STOPDATA 9 of 1: nothing
+         sign SYNC 9",
+    );
+}
+
+#[test]
 fn a_quorum_of_statements_begins_a_regency() {
     let (mut scene, _) = new_leader();
     scene.stop_data(&stated(0, 1, &[]));
@@ -255,6 +294,44 @@ fn the_fourth_statement_may_vouch_for_the_lock() {
     // Three without a lock make it free as well: bound goes first.
     scene.pass(0);
     scene.expect("to 0: batch of 1 a?");
+}
+
+/// Replica 3 of seven leads regency 3, and all have spoken. One locked `a` in `epoch`, one `b` in epoch 1; of each
+/// three say that they wrote it, and five have no lock: `a` and `b` are bound, and the instance is free.
+fn bound_to_two(epoch: u64) -> (Scene, [Arc<Batch>; 2]) {
+    let mut scene = Scene::new(Setting { n: 7, ..timed(3) }).connected();
+    let [a, b] = [("a", 7), ("b", 8)].map(|(name, at)| scene.batch_at(name, 1, &[], Timestamp(at)));
+    scene.stop(&[0, 1, 2, 4], 3);
+    scene.signed();
+    scene.expect(
+        "to all: STOP 3
+         sign STOPDATA 3
+         to all: STOPDATA 3 of 3: nothing",
+    );
+    scene.stop_data(&stated(0, 3, &[locked(epoch, &a)]));
+    scene.stop_data(&stated(1, 3, &[locked(1, &b)]));
+    scene.stop_data(&stated(2, 3, &[wrote(epoch, &a)]));
+    scene.stop_data(&stated(4, 3, &[wrote(1, &b)]));
+    scene.stop_data(&stated(5, 3, &[]));
+    scene.pass(0);
+    scene.expect("");
+    let write_set = vec![(Regency(epoch), a.digest()), (Regency(epoch + 1), b.digest())];
+    scene.stop_data(&stated(6, 3, &[Claim { write_set, ..wrote(0, &a) }]));
+    scene.pass(0);
+    (scene, [a, b])
+}
+
+#[test]
+fn of_two_bound_batches_the_one_of_the_higher_epoch_is_taken() {
+    let (mut scene, _) = bound_to_two(0);
+    scene.expect("to 1: batch of 1 b?");
+}
+
+#[test]
+fn of_two_batches_bound_in_one_epoch_the_one_of_the_smaller_digest_is_taken() {
+    let (mut scene, [a, b]) = bound_to_two(1);
+    let is_a = a.digest() < b.digest();
+    scene.expect(if is_a { "to 0: batch of 1 a?" } else { "to 1: batch of 1 b?" });
 }
 
 #[test]

@@ -13,6 +13,7 @@ use regency_protocol::message::{
     Batch, Body, BundleProof, ChainCertificate, Message, Propose, Request, Statement, Status, Stop, Vote,
 };
 use regency_protocol::replica::ReplicaStatus;
+use regency_protocol::time::Timestamp;
 use regency_protocol::view::RequestAuth;
 
 use super::{Scene, Setting, bodies};
@@ -219,6 +220,11 @@ impl Scene {
             certified: InstanceId(0),
         };
         self.from(from, Message::Status(status));
+    }
+
+    /// Each of these replicas echoes the STATUS that left then.
+    pub(crate) fn echo(&mut self, from: &[u16], sent: Timestamp) {
+        from.iter().for_each(|from| self.from(*from, Message::Echo(sent)));
     }
 
     /// These replicas hold the requests as authentic.
