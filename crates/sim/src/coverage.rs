@@ -260,6 +260,14 @@ points! {
     RealSignatures => "real signatures",
     /// More liars than the protocol is made for.
     BeyondFaults => "more than f liars",
+    /// A correct replica stood still while `f` others lied.
+    PauseAmongLiars => "f liars and a pause",
+    /// A link failed while `f` replicas lied.
+    PartitionAmongLiars => "f liars and a partition",
+    /// A correct replica started again while `f` others lied.
+    RestartAmongLiars => "f liars and a restart",
+    /// A frame was lost on a link that worked while `f` replicas lied.
+    LossAmongLiars => "f liars and loss",
     /// The adversary's frames, and those to it, took no time.
     Rushing => "rushing adversary",
     /// Replicas kept a real log, in files.
