@@ -32,6 +32,7 @@ use crate::invariants::agreement::Ledger;
 use crate::invariants::exactly_once::ExactlyOnce;
 use crate::invariants::one_vote::OneVote;
 use crate::invariants::total_order::TotalOrder;
+use crate::invariants::unique_proposals::UniqueProposals;
 use crate::invariants::validity::Validity;
 use crate::invariants::{Violation, memory};
 use crate::network::{Flight, Network, Place};
@@ -132,6 +133,7 @@ pub(crate) struct World<'a> {
     exactly_once: ExactlyOnce,
     validity: Validity,
     one_vote: OneVote,
+    unique_proposals: UniqueProposals,
     /// The roots of all snapshots, by instance, and the correct replicas that have them on disk.
     roots: BTreeMap<InstanceId, Digest>,
     takers: BTreeMap<InstanceId, BTreeSet<ReplicaId>>,
@@ -178,6 +180,7 @@ impl<'a> World<'a> {
             total_order: TotalOrder::default(),
             validity: Validity::default(),
             one_vote: OneVote::default(),
+            unique_proposals: UniqueProposals::default(),
             roots: BTreeMap::new(),
             takers: BTreeMap::new(),
             stable: InstanceId(0),
