@@ -104,6 +104,10 @@ points! {
     SequenceGap => "gap among sequences",
     /// A client asked for hundreds of sessions at once.
     SessionFlood => "flood of sessions",
+    /// A client asked for more than a thousand sessions in a row.
+    LongSessionFlood => "long flood of sessions",
+    /// Votes held back came when they just made a quorum.
+    VotesAtTheEdge => "votes at the quorum's edge",
     /// A replica refused with `Busy`.
     Busy => "busy",
     /// A replica refused a sequence outside the window.
