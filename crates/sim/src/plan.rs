@@ -256,7 +256,8 @@ impl Plan {
             rogue_acts: if allowed.rogue || company.rogue { 15 } else { 0 },
             is_half_heard: false,
             sessions_stay: false,
-            regency_max: None,
+            // [STOP-1] Whoever has nothing against its leader keeps it.
+            regency_max: (scenario == Scenario::Calm).then_some(0),
             disk: Disk::new(scenario, &mut Stream::new(seed, "disks")),
             choices: Choices::default(),
             view,
