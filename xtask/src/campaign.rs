@@ -42,6 +42,7 @@ struct Wanted {
 struct Sum {
     seeds: u64,
     schedules: u64,
+    byzantine: u64,
     events: u64,
     missing: Option<BTreeSet<String>>,
     failure: Option<String>,
@@ -173,6 +174,7 @@ impl Sum {
         for report in done.iter().map_while(Option::as_ref) {
             sum.seeds += report["seeds"].as_u64().unwrap_or_default();
             sum.schedules += report["schedules"].as_u64().unwrap_or_default();
+            sum.byzantine += report["byzantine"].as_u64().unwrap_or_default();
             sum.events += report["events"].as_u64().unwrap_or_default();
             let names = report["points_missing"].as_array().into_iter().flatten();
             let missing = names.filter_map(|name| name.as_str().map(str::to_owned)).collect();

@@ -17,9 +17,10 @@ const SEEDS: u64 = 50_000;
 /// Short schedules a second and core that the simulator must reach.
 const SCHEDULES_PER_SECOND_MIN: f64 = 300.0;
 /// What `regency sim --json` prints.
-const FIELDS: [(&str, Kind); 7] = [
+const FIELDS: [(&str, Kind); 8] = [
     ("seeds", Kind::Integer),
     ("schedules", Kind::Integer),
+    ("byzantine", Kind::Integer),
     ("events", Kind::Integer),
     ("seconds", Kind::Number),
     ("points_reached", Kind::Integer),
@@ -62,6 +63,8 @@ fn seeds(binary: &Binary) -> Result<()> {
     // Some seeds run twice, and their traces must be equal: so there are more schedules than seeds.
     let schedules = sum("schedules");
     ensure!(schedules >= SEEDS + SEEDS / 100, "{schedules} schedules: 1% of the seeds must run twice");
+    let byzantine = sum("byzantine");
+    ensure!(byzantine * 4 >= schedules * 3, "only {byzantine} of {schedules} schedules have liars");
     let missing = reports.iter().map(|report| {
         let names = report["points_missing"].as_array().into_iter().flatten();
         names.map(ToString::to_string).collect::<BTreeSet<String>>()
@@ -70,7 +73,7 @@ fn seeds(binary: &Binary) -> Result<()> {
     ensure!(missing.is_empty(), "the seeds never reached {missing:?}");
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "sim: {SEEDS} seeds, {schedules} schedules, {} events in {seconds:.0} s ({:.0} schedules a second)",
+        "sim: {SEEDS} seeds, {schedules} schedules, {byzantine} with liars, {} events in {seconds:.0} s ({:.0} schedules a second)",
         sum("events"),
         as_float(schedules) / seconds
     );

@@ -60,6 +60,7 @@ pub(crate) struct Arguments {
 struct Printed {
     seeds: u64,
     schedules: u64,
+    byzantine: u64,
     events: u64,
     seconds: f64,
     points_reached: usize,
@@ -211,6 +212,7 @@ fn printed(report: &Report, shrunk: Option<&Shrunk>) -> Printed {
     Printed {
         seeds: report.seeds,
         schedules: report.schedules,
+        byzantine: report.byzantine,
         events: report.events,
         seconds: report.seconds,
         points_reached: report.points_reached(),
@@ -226,9 +228,10 @@ fn summary(report: &Report) -> String {
     let missing =
         if missing.is_empty() { String::new() } else { format!(" (not reached: {})", missing.join(", ")) };
     format!(
-        "{} seeds, {} schedules, {} events in {:.1} s ({rate:.0} schedules/s), {} of {} points reached{missing}",
+        "{} seeds, {} schedules ({} with liars), {} events in {:.1} s ({rate:.0} schedules/s), {} of {} points reached{missing}",
         report.seeds,
         report.schedules,
+        report.byzantine,
         report.events,
         report.seconds,
         report.points_reached(),

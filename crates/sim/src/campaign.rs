@@ -1,6 +1,5 @@
 //! Runs seeds one after the other until one breaks an invariant.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Instant;
 
@@ -24,8 +23,7 @@ const TWICE_EVERY: u64 = 100;
 pub fn run(options: &Options) -> Result<Report, SimError> {
     activate(options.mutant)?;
     let began = Instant::now();
-    let mut report =
-        Report { seeds: 0, schedules: 0, events: 0, seconds: 0.0, points: BTreeSet::new(), failure: None };
+    let mut report = Report::empty();
     for seed in (options.from..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
         if options.time_limit.is_some_and(|limit| began.elapsed() >= limit) {
             break;
@@ -72,8 +70,7 @@ pub fn replay_reduced(
         }
     };
     let outcome = World::new(plan, trace).run_guarded();
-    let mut report =
-        Report { seeds: 1, schedules: 0, events: 0, seconds: 0.0, points: BTreeSet::new(), failure: None };
+    let mut report = Report { seeds: 1, ..Report::empty() };
     count(options, options.from, outcome, &mut report);
     if let Some(failure) = &mut report.failure {
         failure.replay = shrink::command(options, reduction);
@@ -106,12 +103,12 @@ fn run_seed(options: &Options, seed: u64, report: &mut Report) {
 /// Adds one schedule to the report.
 fn count(options: &Options, seed: u64, outcome: Outcome, report: &mut Report) {
     report.schedules += 1;
+    report.byzantine += u64::from(outcome.is_byzantine);
     report.events += outcome.events;
     report.points.extend(outcome.points);
-    let (scenario, _) = Plan::new(seed, options.scenario);
     report.failure = outcome.violation.map(|violation| Failure {
         seed,
-        scenario,
+        scenario: Plan::new(seed, options.scenario).0,
         invariant: violation.invariant.to_owned(),
         detail: violation.detail,
         events: outcome.events,

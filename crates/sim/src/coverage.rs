@@ -104,6 +104,10 @@ points! {
     SequenceGap => "gap among sequences",
     /// A client asked for hundreds of sessions at once.
     SessionFlood => "flood of sessions",
+    /// A client asked for more than a thousand sessions in a row.
+    LongSessionFlood => "long flood of sessions",
+    /// Votes held back came when they just made a quorum.
+    VotesAtTheEdge => "votes at the quorum's edge",
     /// A replica refused with `Busy`.
     Busy => "busy",
     /// A replica refused a sequence outside the window.
@@ -260,6 +264,14 @@ points! {
     RealSignatures => "real signatures",
     /// More liars than the protocol is made for.
     BeyondFaults => "more than f liars",
+    /// A correct replica stood still while `f` others lied.
+    PauseAmongLiars => "f liars and a pause",
+    /// A link failed while `f` replicas lied.
+    PartitionAmongLiars => "f liars and a partition",
+    /// A correct replica started again while `f` others lied.
+    RestartAmongLiars => "f liars and a restart",
+    /// A frame was lost on a link that worked while `f` replicas lied.
+    LossAmongLiars => "f liars and loss",
     /// The adversary's frames, and those to it, took no time.
     Rushing => "rushing adversary",
     /// Replicas kept a real log, in files.

@@ -92,6 +92,8 @@ pub(crate) struct Flight {
 pub(crate) struct Fate {
     /// It was lost.
     pub(crate) lost: bool,
+    /// Its link was cut, so that it had to be.
+    pub(crate) cut: bool,
     /// It arrives twice.
     pub(crate) twice: bool,
     /// It takes much longer than usual.
@@ -180,6 +182,7 @@ impl Network {
         }
         if self.cuts.contains(&(flight.from, flight.to)) {
             fate.lost = true;
+            fate.cut = true;
             return fate;
         }
         // Chance draws all that it wants to; only then it is asked whether that counts.

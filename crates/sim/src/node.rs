@@ -21,6 +21,10 @@ use crate::store::{Image, Store};
 /// When every clock began to count, in µs since the epoch.
 const EPOCH: u64 = 1_000_000_000_000;
 
+/// Clocks go in steps of so many µs, each a little ahead of the next: no two of them ever show the same, so that no two
+/// leaders can propose equal batches by chance. There are fewer replicas than µs in a step.
+const CLOCK_STEP: Moment = 16;
+
 /// Frames that wait for a replica that stands still; more are lost, as when its buffers are full.
 const INBOX_MAX: usize = 2000;
 
@@ -103,7 +107,7 @@ impl Node {
         Self {
             id,
             replica: Replica::new(config(plan, id, Start::Fresh, plan.disk.durability)),
-            clock_offset: plan.clock_offsets.get(&id).copied().unwrap_or_default(),
+            clock_offset: clock_offset(plan, id),
             standing: Standing::Up,
             life: 0,
             votes_lost: false,
@@ -241,7 +245,8 @@ impl Node {
     /// When the core wants a tick, if it does.
     pub(crate) fn deadline(&self, now: Moment) -> Option<Moment> {
         let local = self.replica.next_deadline()?;
-        Some(local.0.saturating_sub(EPOCH + self.clock_offset).max(now))
+        let step = local.0.saturating_sub(EPOCH + self.clock_offset).next_multiple_of(CLOCK_STEP);
+        Some(step.max(now))
     }
 
     /// Counts a tick; says how many have come at this very moment.
@@ -256,8 +261,15 @@ impl Node {
     }
 
     fn clock(&self, now: Moment) -> Timestamp {
-        clock(now, self.clock_offset)
+        clock(now - now % CLOCK_STEP, self.clock_offset)
     }
+}
+
+/// By how much the clock of a correct replica is ahead: about as planned, but by what no other is.
+fn clock_offset(plan: &Plan, id: ReplicaId) -> Moment {
+    let planned = plan.clock_offsets.get(&id).copied().unwrap_or_default();
+    let place = plan.view.members().iter().take_while(|member| member.id != id).count() as Moment;
+    planned - planned % CLOCK_STEP + place
 }
 
 /// What a clock that is ahead by `offset` shows.
@@ -297,5 +309,30 @@ fn store(plan: &Plan, id: ReplicaId) -> Option<Store> {
             Some(Store::real(plan.view.cluster(), id, seed))
         }
         _ => Some(Store::light()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn no_two_clocks_ever_show_the_same_and_a_deadline_is_met_in_its_step() {
+        let mut plan = Plan::new(1, Some(Scenario::Calm)).1;
+        // Not even when nothing else sets them apart.
+        plan.clock_offsets.clear();
+        let mut shown = BTreeSet::new();
+        for member in plan.view.members() {
+            let node = Node::new(&plan, member.id);
+            assert!((0..1000).step_by(16).all(|now| shown.insert(node.clock(now))));
+            assert_eq!(node.clock(5), node.clock(15));
+            if let Some(deadline) = node.deadline(0) {
+                let wanted = node.replica.next_deadline().unwrap();
+                assert!(node.clock(deadline) >= wanted && node.clock(deadline.saturating_sub(1)) < wanted);
+            }
+        }
     }
 }

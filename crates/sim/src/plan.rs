@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 mod directed;
 mod disk;
 mod faults;
+mod liars;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,12 +27,10 @@ use crate::signatures::Keyring;
 
 pub(crate) use disk::Disk;
 use faults::Faults;
+use liars::Company;
 
 const MILLI: Moment = 1_000;
 const SECOND: Moment = 1_000_000;
-
-/// Of 100 seeds that choose for themselves, so many are about state transfer: they take longer than others.
-const TRANSFER_SHARE: u64 = 1;
 
 /// Honest clients, at most; the next key is the dishonest one's.
 pub(crate) const CLIENTS_MAX: usize = 4;
@@ -202,11 +201,11 @@ impl Plan {
     /// What `seed` plans for `scenario`, or for one of its own choice.
     pub(crate) fn new(seed: u64, scenario: Option<Scenario>) -> (Scenario, Self) {
         let mut stream = Stream::new(seed, "plan");
-        let chosen = stream.pick(Scenario::SHORT);
-        // From a stream of its own: the other seeds keep what they had planned before there was state transfer.
-        let is_of_transfer = Stream::new(seed, "is transfer").percent(TRANSFER_SHARE);
-        let chosen = if is_of_transfer { Scenario::Transfer } else { chosen };
-        let scenario = scenario.unwrap_or(chosen);
+        // The scenario was once the first that this stream decided; without that number every known seed would mean
+        // another schedule.
+        stream.number();
+        let scenario =
+            scenario.unwrap_or_else(|| Scenario::at(Stream::new(seed, "which scenario").below(1000)));
         (scenario, Self::of(seed, scenario, &mut stream))
     }
 
@@ -225,7 +224,8 @@ impl Plan {
         let view = Arc::new(cluster::view(seed, mode, stream));
         let settings = Arc::new(cluster::settings(allowed.edges, allowed.deposed, stream));
         let leader = view.leader_of(Regency(0));
-        let (strategy, byzantine) = conspiracy(scenario, &view, leader, stream);
+        let (strategy, byzantine) = liars::conspiracy(seed, scenario, &view, leader, stream);
+        let company = Company::new(seed, scenario, &byzantine);
         let heal_at = if scenario == Scenario::Calm { 0 } else { stream.between(200 * MILLI, 2 * SECOND) };
         let mut faults = Faults::new(&view, leader, heal_at, stream);
         if allowed.partitions {
@@ -251,38 +251,51 @@ impl Plan {
             byzantine,
             strategy,
             is_rushing: strategy != Strategy::None && Stream::new(seed, "rushing").percent(40),
-            vices: vices(seed, scenario, strategy),
+            vices: liars::vices(seed, scenario, strategy),
             clients: cluster::clients(scenario, heal_at, &settings, stream),
-            rogue_acts: if allowed.rogue { 15 } else { 0 },
+            rogue_acts: if allowed.rogue || company.rogue { 15 } else { 0 },
             is_half_heard: false,
             sessions_stay: false,
-            regency_max: None,
+            // [STOP-1] Whoever has nothing against its leader keeps it.
+            regency_max: (scenario == Scenario::Calm).then_some(0),
             disk: Disk::new(scenario, &mut Stream::new(seed, "disks")),
             choices: Choices::default(),
             view,
             settings,
         };
-        plan.add_disk_faults(scenario);
+        if company.restarts && !plan.disk.is_kept() {
+            // Who starts again without its votes would be one faulty replica too many.
+            plan.disk = Disk::sync(&mut Stream::new(seed, "disks of liars' company"));
+        }
+        plan.add_disk_faults(scenario, company.restarts);
+        // Each from a stream of its own: seeds without one of these keep their other faults.
         if allowed.deposed {
-            let mut stream = Stream::new(seed, "depositions");
-            let mut faults = Faults::new(&plan.view, leader, heal_at, &mut stream);
-            faults.depositions(&plan.view);
-            plan.faults.extend(faults.sorted());
-            plan.faults.sort_by_key(|(at, _)| *at);
+            plan.add_faults("depositions", |plan, faults| faults.depositions(&plan.view));
         }
         if allowed.partitions {
-            // From a stream of its own: seeds planned before this was thought of keep their other faults.
-            let mut stream = Stream::new(seed, "client partitions");
-            let mut faults = Faults::new(&plan.view, leader, heal_at, &mut stream);
-            faults.client_partitions(plan.clients.len());
-            plan.faults.extend(faults.sorted());
-            plan.faults.sort_by_key(|(at, _)| *at);
+            plan.add_faults("client partitions", |plan, faults| faults.client_partitions(plan.clients.len()));
+        }
+        if company.partitions {
+            plan.add_faults("partitions among liars", |_, faults| faults.partitions());
+        }
+        if company.pauses {
+            plan.add_faults("pauses among liars", |_, faults| faults.pauses());
         }
         plan
     }
 
+    /// Adds what `gather` gathers from the stream of this name.
+    fn add_faults(&mut self, name: &str, gather: impl FnOnce(&Self, &mut Faults<'_>)) {
+        let mut stream = Stream::new(self.seed, name);
+        let mut faults = Faults::new(&self.view, self.leader(), self.heal_at, &mut stream);
+        gather(self, &mut faults);
+        let faults = faults.sorted();
+        self.faults.extend(faults);
+        self.faults.sort_by_key(|(at, _)| *at);
+    }
+
     /// What goes wrong because there are disks, from a stream of its own.
-    fn add_disk_faults(&mut self, scenario: Scenario) {
+    fn add_disk_faults(&mut self, scenario: Scenario, must_restart: bool) {
         if !self.disk.is_kept() {
             return;
         }
@@ -305,6 +318,7 @@ impl Plan {
             faulty_max,
             // A crash-only cluster tolerates a disk that forgets only if the replica knows.
             may_forget: self.view.mode() == Mode::Bft,
+            must_restart,
             stream: &mut stream,
             list: Vec::new(),
         };
@@ -322,19 +336,6 @@ impl Plan {
         let key = if number < self.clients.len() { number } else { CLIENTS_MAX };
         digest::client_id(&Keyring::client_key(key))
     }
-}
-
-/// `f` replicas, among them the leader of one of the first regencies.
-fn usurpers(view: &View, stream: &mut Stream) -> BTreeSet<ReplicaId> {
-    let f = view.faults();
-    let mut owned: BTreeSet<ReplicaId> =
-        std::iter::once(view.leader_of(Regency(stream.pick(&[0, 1, 1, 2])))).collect();
-    let mut members: Vec<ReplicaId> = view.members().iter().map(|member| member.id).collect();
-    stream.shuffle(&mut members);
-    while owned.len() < f {
-        owned.extend(members.pop());
-    }
-    owned
 }
 
 impl Allowed {
@@ -392,83 +393,26 @@ impl Allowed {
     }
 }
 
-/// In which ways the owned replicas are bad.
-fn vices(seed: u64, scenario: Scenario, strategy: Strategy) -> BTreeSet<Vice> {
-    let mut stream = Stream::new(seed, "vices");
-    match strategy {
-        Strategy::None | Strategy::Twins | Strategy::Rounds | Strategy::StopStorm | Strategy::Censor => {
-            BTreeSet::new()
-        }
-        Strategy::Equivocate => BTreeSet::from([Vice::Equivocate]),
-        Strategy::Distort => {
-            let of_change = matches!(scenario, Scenario::Usurpers | Scenario::BeyondFaults);
-            if !of_change && stream.percent(40) {
-                return BTreeSet::from([Vice::Alter]);
-            }
-            Vice::choose(of_change, &mut stream)
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Who is owned by the adversary, and what it makes of them.
-fn conspiracy(
-    scenario: Scenario,
-    view: &View,
-    leader: ReplicaId,
-    stream: &mut Stream,
-) -> (Strategy, BTreeSet<ReplicaId>) {
-    let mut followers: Vec<ReplicaId> =
-        view.members().iter().map(|member| member.id).filter(|id| *id != leader).collect();
-    stream.shuffle(&mut followers);
-    let f = view.faults();
-    let led = |mut followers: Vec<ReplicaId>| {
-        followers.truncate(f.saturating_sub(1));
-        followers.push(leader);
-        followers.truncate(f);
-        followers.into_iter().collect()
-    };
-    match scenario {
-        Scenario::Equivocation => (Strategy::Equivocate, led(followers)),
-        Scenario::LyingLeader => (Strategy::Distort, led(followers)),
-        Scenario::Twins => (Strategy::Twins, led(followers)),
-        Scenario::Liars => (Strategy::Distort, followers.into_iter().take(f).collect()),
-        Scenario::BeyondFaults => {
-            let most = (view.n() - 1) as u64;
-            let owned = usize::try_from(stream.between(f as u64 + 1, most)).unwrap_or(1);
-            let mut members = followers;
-            members.push(leader);
-            stream.shuffle(&mut members);
-            let strategy = stream.pick(&[Strategy::Equivocate, Strategy::Distort, Strategy::Distort]);
-            (strategy, members.into_iter().take(owned).collect())
-        }
-        Scenario::Usurpers => (Strategy::Distort, usurpers(view, stream)),
-        Scenario::Mixed if stream.percent(60) => {
-            let owned = stream.between(1, f as u64);
-            (Strategy::Distort, followers.into_iter().take(usize::try_from(owned).unwrap_or(1)).collect())
-        }
-        Scenario::Calm
-        | Scenario::Lossy
-        | Scenario::Partitions
-        | Scenario::Pauses
-        | Scenario::Crashes
-        | Scenario::LeaderCrash
-        | Scenario::Depositions
-        | Scenario::RogueClients
-        | Scenario::Edges
-        | Scenario::CrashOnly
-        | Scenario::Mixed
-        | Scenario::Long
-        | Scenario::Rounds
-        | Scenario::CrashRounds
-        | Scenario::SlowNetwork
-        | Scenario::OldLocks
-        | Scenario::StopStorm
-        | Scenario::Censor
-        | Scenario::HalfHeard
-        | Scenario::Overwritten
-        | Scenario::DurableCrash
-        | Scenario::WholeCluster
-        | Scenario::DiskFaults
-        | Scenario::Transfer => (Strategy::None, BTreeSet::new()),
+    /// How many of the first `seeds` have liars, and how many of those as many as the cluster tolerates.
+    fn liars(seeds: u64, scenario: Option<Scenario>) -> (usize, usize) {
+        let plans: Vec<Plan> = (1..=seeds).map(|seed| Plan::new(seed, scenario).1).collect();
+        let full = plans.iter().filter(|plan| plan.byzantine.len() == plan.view.faults());
+        (plans.iter().filter(|plan| !plan.byzantine.is_empty()).count(), full.count())
+    }
+
+    #[test]
+    fn three_schedules_in_four_have_liars() {
+        let (some, full) = liars(2000, None);
+        assert!(some >= 1500 && full >= 1200, "{some} {full}");
+    }
+
+    #[test]
+    fn most_long_schedules_have_as_many_liars_as_are_tolerated() {
+        let (some, full) = liars(500, Some(Scenario::Long));
+        assert!((380..=420).contains(&some) && full == some, "{some} {full}");
     }
 }

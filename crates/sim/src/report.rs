@@ -55,6 +55,8 @@ pub struct Report {
     pub seeds: u64,
     /// How many schedules: some seeds run twice, to compare their hashes.
     pub schedules: u64,
+    /// In how many of those replicas lied.
+    pub byzantine: u64,
     /// How many events all schedules had.
     pub events: u64,
     /// How long it took.
@@ -66,6 +68,19 @@ pub struct Report {
 }
 
 impl Report {
+    /// Nothing has been run.
+    pub(crate) fn empty() -> Self {
+        Self {
+            seeds: 0,
+            schedules: 0,
+            byzantine: 0,
+            events: 0,
+            seconds: 0.0,
+            points: BTreeSet::new(),
+            failure: None,
+        }
+    }
+
     /// How many points were reached.
     #[must_use]
     pub fn points_reached(&self) -> usize {

@@ -17,8 +17,11 @@ use crate::random::Stream;
 use crate::service;
 use crate::signatures::{Keyring, Signer};
 
-/// Sessions that it asks for at once, now and then.
+/// Sessions that it asks for in a row, now and then, and in a few schedules.
 const OPENS: usize = BUNDLE_REQUESTS_MAX;
+const OPENS_MAX: u64 = 2048;
+/// From so many on a flood is a long one.
+const OPENS_LONG: usize = 1024;
 
 /// A client that does what it must not.
 pub(crate) struct RogueClient {
@@ -28,6 +31,8 @@ pub(crate) struct RogueClient {
     window: u64,
     horizon: Duration,
     acts_left: usize,
+    /// Sessions that it asks for in a row.
+    opens: usize,
     hearers: Option<Hearers>,
     sessions: Vec<SessionId>,
     sequence: u64,
@@ -59,6 +64,13 @@ impl Hearers {
     }
 }
 
+/// How many sessions it asks for in a row: many in a few schedules, which take longer.
+fn opens(seed: u64) -> usize {
+    let mut stream = Stream::new(seed, "session flood");
+    let many = stream.percent(8).then(|| stream.between(OPENS_LONG as u64, OPENS_MAX));
+    many.and_then(|many| usize::try_from(many).ok()).unwrap_or(OPENS)
+}
+
 /// What it sends to whom.
 pub(crate) struct Misdeed {
     /// The replicas that get it.
@@ -86,6 +98,7 @@ impl RogueClient {
             window: plan.settings.session_window,
             horizon: plan.settings.open_horizon,
             acts_left: plan.rogue_acts,
+            opens: opens(plan.seed),
             hearers: plan.is_half_heard.then(|| Hearers::new(plan)),
             sessions: Vec::new(),
             sequence: 1,
@@ -162,9 +175,14 @@ impl RogueClient {
             }
             10 if self.stream.percent(30) => {
                 let until = clock(now, 0).plus(self.horizon / 2);
-                let opens = (0..OPENS).map(|_| Arc::new(Request::open(self.id, self.stream.number(), until)));
-                let opens = opens.collect();
-                (vec![self.signed(everybody, opens, keyring)], Some(Point::SessionFlood))
+                let opens =
+                    (0..self.opens).map(|_| Arc::new(Request::open(self.id, self.stream.number(), until)));
+                let opens: Vec<_> = opens.collect();
+                let bundles = opens.chunks(BUNDLE_REQUESTS_MAX);
+                let misdeeds =
+                    bundles.map(|opens| self.signed(everybody.clone(), opens.to_vec(), keyring)).collect();
+                let is_long = self.opens >= OPENS_LONG;
+                (misdeeds, Some(if is_long { Point::LongSessionFlood } else { Point::SessionFlood }))
             }
             0 => (vec![self.open(now, keyring)], None),
             1 => (self.conflict(session, keyring), Some(Point::ConflictingRequests)),

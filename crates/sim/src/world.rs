@@ -1,7 +1,7 @@
 //! One schedule from beginning to end: virtual time, the agenda, and everybody who lives on it.
 //!
-//! The files below are the world's hands: what a core asks for (`actions`), what goes wrong (`faults`), the
-//! clients, inputs that drain, and the reckoning at the end (`verdict`).
+//! The files below are the world's hands: what a core asks for (`actions`), what goes wrong (`faults`), what is
+//! sent (`sending`), the clients, inputs that drain, and the reckoning at the end (`verdict`).
 
 mod actions;
 mod clients;
@@ -9,6 +9,7 @@ mod disk;
 mod drain;
 mod faults;
 mod notices;
+mod sending;
 mod telling;
 mod transfer;
 mod verdict;
@@ -22,7 +23,7 @@ use regency_protocol::event::Event;
 use regency_protocol::ids::{ClientId, Digest, InstanceId, ReplicaId};
 use regency_protocol::message::Message;
 
-use crate::adversary::{Adversary, Deed};
+use crate::adversary::Adversary;
 use crate::agenda::{Agenda, Moment};
 use crate::client::Client;
 use crate::coverage::Point;
@@ -31,6 +32,7 @@ use crate::invariants::agreement::Ledger;
 use crate::invariants::exactly_once::ExactlyOnce;
 use crate::invariants::one_vote::OneVote;
 use crate::invariants::total_order::TotalOrder;
+use crate::invariants::unique_proposals::UniqueProposals;
 use crate::invariants::validity::Validity;
 use crate::invariants::{Violation, memory};
 use crate::network::{Flight, Network, Place};
@@ -38,7 +40,6 @@ use crate::node::{Inbound, Node};
 use crate::plan::{Fault, Plan};
 use crate::random::Stream;
 use crate::rogue::RogueClient;
-use crate::shrink::reduction::Kind;
 use crate::signatures::Keyring;
 use crate::store::Store;
 use crate::trace::Trace;
@@ -91,6 +92,8 @@ enum Happening {
 pub(crate) struct Outcome {
     /// How many events it had.
     pub(crate) events: u64,
+    /// Whether replicas lied in it.
+    pub(crate) is_byzantine: bool,
     /// The points that it came by.
     pub(crate) points: BTreeSet<Point>,
     /// The invariant that broke.
@@ -103,7 +106,7 @@ impl Outcome {
     /// Something panicked on the way.
     pub(crate) fn panicked() -> Self {
         let violation = Some(Violation::new("panic", "the core or the client panicked"));
-        Self { events: 0, points: BTreeSet::new(), violation, hash: None }
+        Self { events: 0, is_byzantine: false, points: BTreeSet::new(), violation, hash: None }
     }
 }
 
@@ -130,6 +133,7 @@ pub(crate) struct World<'a> {
     exactly_once: ExactlyOnce,
     validity: Validity,
     one_vote: OneVote,
+    unique_proposals: UniqueProposals,
     /// The roots of all snapshots, by instance, and the correct replicas that have them on disk.
     roots: BTreeMap<InstanceId, Digest>,
     takers: BTreeMap<InstanceId, BTreeSet<ReplicaId>>,
@@ -176,6 +180,7 @@ impl<'a> World<'a> {
             total_order: TotalOrder::default(),
             validity: Validity::default(),
             one_vote: OneVote::default(),
+            unique_proposals: UniqueProposals::default(),
             roots: BTreeMap::new(),
             takers: BTreeMap::new(),
             stable: InstanceId(0),
@@ -258,7 +263,9 @@ impl<'a> World<'a> {
         if let Some(violation) = &violation {
             self.say(format_args!("BROKEN {}: {}", violation.invariant, violation.detail));
         }
-        Outcome { events: self.events, points: self.points, violation, hash: self.trace.digest() }
+        let hash = self.trace.digest();
+        let is_byzantine = !self.plan.byzantine.is_empty();
+        Outcome { events: self.events, is_byzantine, points: self.points, violation, hash }
     }
 
     fn run_agenda(&mut self) -> Result<(), Violation> {
@@ -484,91 +491,6 @@ impl<'a> World<'a> {
             node.wake_at = Some(deadline);
             self.agenda.add(deadline, Happening::Wake { replica, life: node.life });
         }
-    }
-
-    /// Gives a frame to the network.
-    fn send(&mut self, from: Place, to: Place, frame: Bytes) {
-        if self.is_blocked(from, to, &frame) {
-            return;
-        }
-        let is_owned = |place| matches!(place, Place::Replica(id) if self.plan.byzantine.contains(&id));
-        if self.plan.is_rushing && (is_owned(from) || is_owned(to)) {
-            // The adversary's part of the network is quick, and loses nothing.
-            return self.agenda.add(self.now + 1, Happening::Arrive(Flight { from, to, frame }));
-        }
-        let agenda = &mut self.agenda;
-        let mut arrive = |at, flight| agenda.add(at, Happening::Arrive(flight));
-        let fate = self.network.send(self.now, Flight { from, to, frame }, &mut arrive);
-        for (happened, point) in [
-            (fate.lost, Point::FrameLost),
-            (fate.twice, Point::FrameTwice),
-            (fate.again, Point::FrameAgain),
-            (fate.late, Point::FrameLate),
-        ] {
-            if happened {
-                self.points.insert(point);
-            }
-        }
-    }
-
-    /// Whether the round that a frame belongs to fails on this link.
-    fn is_blocked(&self, from: Place, to: Place, frame: &Bytes) -> bool {
-        let (Place::Replica(a), Place::Replica(b), Some(rounds)) = (from, to, &self.plan.rounds) else {
-            return false;
-        };
-        if self.now >= self.plan.heal_at {
-            return false;
-        }
-        rounds.blocked(a, b, frame).is_some_and(|number| {
-            let flight = Flight { from, to, frame: frame.clone() };
-            self.plan.choices.decide(Kind::Rounds, number, true, self.now, &flight)
-        })
-    }
-
-    /// Whether the adversary really sends what it wants to.
-    fn is_done(&mut self, flight: &Flight) -> bool {
-        self.deeds += 1;
-        let is_done = self.plan.choices.decide(Kind::Deeds, self.deeds, true, self.now, flight);
-        if !is_done && !self.plan.is_rushing {
-            self.network.pass_over(self.now, flight.clone());
-        }
-        is_done
-    }
-
-    /// Does what the adversary wants done.
-    fn carry_out(&mut self, deeds: Vec<Deed>) -> Result<(), Violation> {
-        for deed in deeds {
-            match deed {
-                Deed::Send { from, to, frame } => {
-                    let flight = Flight { from: Place::Replica(from), to, frame };
-                    if self.is_done(&flight) {
-                        self.send(flight.from, to, flight.frame);
-                    }
-                }
-                Deed::Later { after, from, to, frame } => {
-                    let flight = Flight { from: Place::Replica(from), to, frame };
-                    if !self.is_done(&flight) {
-                        continue;
-                    }
-                    if after == 0 {
-                        self.send(flight.from, flight.to, flight.frame);
-                    } else {
-                        self.agenda.add(self.now + after, Happening::Deed(flight));
-                    }
-                }
-                Deed::Donate { from, to, donation } => {
-                    let supply = self.truth(donation);
-                    let mut more = Vec::new();
-                    self.adversary.donate(from, to, supply, &self.keyring, &mut more);
-                    self.carry_out(more)?;
-                }
-                Deed::Wake(at) => self.agenda.add(at.max(self.now + 1), Happening::Adversary),
-                Deed::Reached(point) => {
-                    self.points.insert(point);
-                }
-            }
-        }
-        Ok(())
     }
 
     fn say(&mut self, line: std::fmt::Arguments<'_>) {

@@ -1,5 +1,7 @@
 //! A few hundred fixed seeds of every scenario; whatever breaks one of them breaks the build.
 
+use std::collections::BTreeSet;
+
 use regency_sim::{Options, Scenario, run};
 
 fn holds(scenario: Scenario, seeds: u64) {
@@ -10,6 +12,12 @@ fn holds(scenario: Scenario, seeds: u64) {
 
 macro_rules! scenarios {
     ($($name:ident => $scenario:ident,)*) => {
+        #[test]
+        fn every_scenario_has_its_seeds() {
+            let listed = BTreeSet::from([$(Scenario::$scenario,)*]);
+            assert_eq!(listed, Scenario::ALL.iter().copied().collect());
+        }
+
         $(
             #[test]
             fn $name() {
@@ -40,6 +48,7 @@ scenarios! {
     everything_at_once_is_survived => Mixed,
     long_runs_under_small_limits_hold => Long,
     rounds_that_reach_some_only_divide_nobody => Rounds,
+    rounds_that_fail_in_a_crash_only_cluster_divide_nobody => CrashRounds,
     a_network_slower_than_the_timers_is_waited_for => SlowNetwork,
     locks_older_than_clocks_may_differ_are_proposed_again => OldLocks,
     a_storm_of_stops_from_one_changes_nothing => StopStorm,

@@ -17,8 +17,8 @@ const HEAD: &str = "# Campaigns
 What `cargo xtask campaign` has run. A seed decides a whole schedule; *core* is the git tree of crates/protocol/src, and
 runs of the same core add up. A run that was interrupted is continued with `--from` and the seed after its last.
 
-| date | commit | core | kind | seeds | schedules | events | seconds | result |
-|---|---|---|---|---|---|---|---|---|
+| date | commit | core | kind | seeds | schedules | with liars | events | seconds | result |
+|---|---|---|---|---|---|---|---|---|---|
 ";
 
 const SUMS: &str = "
@@ -27,6 +27,9 @@ const SUMS: &str = "
 | core | kind | seeds | schedules | events |
 |---|---|---|---|---|
 ";
+
+/// What stands where a run does not say how many of its schedules had liars.
+const UNKNOWN: &str = "-";
 
 /// What stands from here on is written by hand, and stays.
 const BY_HAND: &str = "\n## Real replicas\n";
@@ -49,6 +52,8 @@ pub(super) struct Row {
     from: u64,
     seeds: u64,
     schedules: u64,
+    /// In how many replicas lied; runs of old were not asked.
+    byzantine: Option<u64>,
     events: u64,
     seconds: u64,
     result: String,
@@ -69,6 +74,7 @@ impl Row {
             from,
             seeds: 0,
             schedules: 0,
+            byzantine: Some(0),
             events: 0,
             seconds: 0,
             result: String::new(),
@@ -81,6 +87,7 @@ impl Row {
         Self {
             seeds: sum.seeds,
             schedules: sum.schedules,
+            byzantine: Some(sum.byzantine),
             events: sum.events,
             seconds: elapsed.as_secs(),
             result,
@@ -90,8 +97,12 @@ impl Row {
 
     fn parse(line: &str) -> Option<Self> {
         let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
-        let [date, commit, core, kind, seeds, schedules, events, seconds, result] = cells[..] else {
-            return None;
+        let (date, commit, core, kind, seeds, schedules, byzantine, events, seconds, result) = match cells[..]
+        {
+            // A row of old: it does not say how many schedules had liars.
+            [a, b, c, d, e, f, g, h, i] => (a, b, c, d, e, f, UNKNOWN, g, h, i),
+            [a, b, c, d, e, f, g, h, i, j] => (a, b, c, d, e, f, g, h, i, j),
+            _ => return None,
         };
         let (first, last) = seeds.split_once('–')?;
         let from: u64 = first.parse().ok()?;
@@ -103,6 +114,7 @@ impl Row {
             from,
             seeds: (last.parse::<u64>().ok()? + 1).checked_sub(from)?,
             schedules: schedules.parse().ok()?,
+            byzantine: if byzantine == UNKNOWN { None } else { Some(byzantine.parse().ok()?) },
             events: events.parse().ok()?,
             seconds: seconds.parse().ok()?,
             result: result.to_owned(),
@@ -110,10 +122,13 @@ impl Row {
     }
 
     fn line(&self) -> String {
-        let Self { date, commit, core, kind, from, seeds, schedules, events, seconds, result } = self;
+        let Self { date, commit, core, kind, from, seeds, schedules, byzantine, events, seconds, result } =
+            self;
         let last = from + seeds - 1;
+        let byzantine = byzantine.map_or_else(|| UNKNOWN.to_owned(), |count| count.to_string());
         format!(
-            "| {date} | {commit} | {core} | {kind} | {from}–{last} | {schedules} | {events} | {seconds} | {result} |"
+            "| {date} | {commit} | {core} | {kind} | {from}–{last} | {schedules} | {byzantine} | {events} | \
+             {seconds} | {result} |"
         )
     }
 
@@ -184,6 +199,7 @@ mod tests {
             from,
             seeds,
             schedules: seeds + 1,
+            byzantine: Some(seeds),
             events: 9,
             seconds: 1,
             result: "no violation".to_owned(),
@@ -195,6 +211,15 @@ mod tests {
         let by_hand = format!("{BY_HAND}\n| what | result |\n|---|---|\n| kills | none lost |\n");
         let table = Table { rows: vec![row("a", 1, 10), row("b", 11, 10)], by_hand };
         assert_eq!(Table::parse(&table.text()), table);
+    }
+
+    #[test]
+    fn a_row_that_does_not_tell_of_liars_is_read_and_says_so() {
+        let old = "| 2026-01-01 | c | a | short | 1–10 | 11 | 9 | 1 | no violation |";
+        let read = Row::parse(old).unwrap();
+        assert_eq!(read, Row { byzantine: None, ..row("a", 1, 10) });
+        assert!(read.line().contains("| 11 | - | 9 |"));
+        assert_eq!(Row::parse(&read.line()), Some(read));
     }
 
     #[test]

@@ -251,16 +251,42 @@ impl Distortion {
                 }
                 Message::RecoverAnswer(answer)
             }
+            Message::Forward(bodies) => {
+                let mut bodies: Vec<Body> = bodies.iter().map(|body| self.altered_body(body)).collect();
+                if self.stream.percent(30) {
+                    bodies.push(self.forged_body());
+                }
+                Message::Forward(bodies)
+            }
+            Message::Announce(digests) => self.altered_list(digests, Message::Announce, Message::Lack),
+            Message::Lack(digests) => self.altered_list(digests, Message::Lack, Message::Announce),
+            Message::Echo(sent) => Message::Echo(Timestamp(self.other_number(sent.0))),
+            // Signed as a whole, or altered by those who give them.
             Message::StopData(_)
             | Message::Sync(_)
             | Message::Recover(_)
             | Message::Fetch(_)
-            | Message::Supply(_)
-            | Message::Forward(_)
-            | Message::Announce(_)
-            | Message::Echo(_)
-            | Message::Lack(_) => message.clone(),
+            | Message::Supply(_) => message.clone(),
         }
+    }
+
+    /// A list of requests with others in it, without some, or under the other name.
+    fn altered_list(
+        &mut self,
+        digests: &[Digest],
+        same: fn(Vec<Digest>) -> Message,
+        other: fn(Vec<Digest>) -> Message,
+    ) -> Message {
+        let mut digests = digests.to_vec();
+        match self.stream.below(4) {
+            0 => return other(digests),
+            1 => {
+                digests.pop();
+            }
+            2 => digests.extend(digests.clone()),
+            _ => digests.push(self.digest()),
+        }
+        same(digests)
     }
 
     /// The leader's last proposal, changed, as if it were the own.

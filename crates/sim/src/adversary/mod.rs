@@ -6,6 +6,7 @@ mod distortion;
 mod equivocator;
 mod false_donor;
 mod forgery;
+mod held_votes;
 mod memory;
 mod noise;
 mod puppet;
@@ -156,7 +157,7 @@ impl Adversary {
                 self.noise.note(&message);
                 let mut message = message;
                 if let Mind::Distort { strings, script, .. } = &mut self.mind {
-                    strings.note(now, &message, deeds);
+                    strings.note(now, from, &message, deeds);
                     if let Message::Forward(bodies) = &mut message {
                         bodies.retain(|body| !strings.is_censored(&body.request.client(), deeds));
                     }

@@ -1,6 +1,6 @@
 //! The strings of the puppets: what becomes of an honest message under the vices of a seed, recipient by recipient.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use regency_protocol::codec::Wire;
@@ -11,6 +11,7 @@ use regency_protocol::time::Timestamp;
 use super::Deed;
 use super::distortion::Distortion;
 use super::forgery::Forger;
+use super::held_votes::{HeldVote, HeldVotes};
 use super::memory::Memory;
 use super::vice::Vice;
 use crate::agenda::Moment;
@@ -20,8 +21,10 @@ use crate::plan::Plan;
 use crate::random::Stream;
 use crate::signatures::Keyring;
 
-/// Votes that are held back, at most.
-const HELD_MAX: usize = 256;
+/// Forks that it remembers, at most.
+const FORKS_MAX: usize = 256;
+/// Within how many µs votes follow when the last one is in sight that they wait for.
+const EDGE: Moment = 300;
 
 /// The hands on the strings.
 pub(super) struct Strings {
@@ -40,7 +43,7 @@ pub(super) struct Strings {
     /// By how much a slow leader's proposals are late.
     drip: Moment,
     forks: BTreeMap<(Regency, InstanceId), Fork>,
-    held: VecDeque<(ReplicaId, ReplicaId, Message)>,
+    held: HeldVotes,
     pub(super) memory: Memory,
     distortion: Distortion,
     pub(super) stream: Stream,
@@ -78,7 +81,7 @@ impl Strings {
             quorum: plan.view.quorum(),
             span: plan.settings.span,
             forks: BTreeMap::new(),
-            held: VecDeque::new(),
+            held: HeldVotes::new(plan),
             memory: Memory::default(),
             distortion: Distortion::new(plan),
             stream,
@@ -108,22 +111,21 @@ impl Strings {
     }
 
     /// A message reached one of the owned.
-    pub(super) fn note(&mut self, now: Moment, message: &Message, deeds: &mut Vec<Deed>) {
+    pub(super) fn note(&mut self, now: Moment, from: ReplicaId, message: &Message, deeds: &mut Vec<Deed>) {
         self.memory.note(message);
         match message {
+            Message::Write(_) | Message::Accept(_) if self.has(Vice::LateVotes) => {
+                let due = self.held.note(from, message);
+                if !due.is_empty() {
+                    deeds.push(Deed::Reached(Point::VotesAtTheEdge));
+                }
+                self.release(now, due, EDGE, deeds);
+            }
             Message::Propose(propose) => self.distortion.note_proposal(propose),
             Message::StopData(_) | Message::Stop(_) => {
                 // A change is under way: now is the time for what was held back.
-                for (from, to, message) in std::mem::take(&mut self.held) {
-                    deeds.push(Deed::Reached(Point::Did(Vice::LateVotes)));
-                    let after = self.stream.below(3000) + u64::from(now == 0);
-                    deeds.push(Deed::Later {
-                        after,
-                        from,
-                        to: Place::Replica(to),
-                        frame: message.to_frame(),
-                    });
-                }
+                let due = self.held.all();
+                self.release(now, due, 3000, deeds);
             }
             Message::Write(_)
             | Message::Accept(_)
@@ -146,6 +148,15 @@ impl Strings {
             | Message::Announce(_)
             | Message::Lack(_)
             | Message::Echo(_) => {}
+        }
+    }
+
+    /// Sends votes that were held back, within so many µs.
+    fn release(&mut self, now: Moment, due: Vec<HeldVote>, within: Moment, deeds: &mut Vec<Deed>) {
+        for HeldVote { from, to, message } in due {
+            deeds.push(Deed::Reached(Point::Did(Vice::LateVotes)));
+            let after = self.stream.below(within) + u64::from(now == 0);
+            deeds.push(Deed::Later { after, from, to: Place::Replica(to), frame: message.to_frame() });
         }
     }
 
@@ -270,7 +281,7 @@ impl Strings {
         }
         let other = Arc::new(other);
         self.memory.note_batch(&other);
-        if self.forks.len() > HELD_MAX {
+        if self.forks.len() > FORKS_MAX {
             self.forks.pop_first();
         }
         let fork = Fork { honest: propose.batch.digest(), other, side: side.into_iter().collect() };
@@ -315,12 +326,15 @@ impl Strings {
             vote.digest = fork.other.digest();
         }
         if self.has(Vice::LateVotes) && self.stream.percent(self.share) {
-            if self.stream.percent(60) {
-                if self.held.len() < HELD_MAX {
-                    self.held.push_back((from, to, phase(vote)));
+            match self.stream.below(10) {
+                0..3 => self.held.until_change(HeldVote { from, to, message: phase(vote) }),
+                3..6 => {
+                    // There may be enough others already.
+                    if let Some(due) = self.held.until_edge(HeldVote { from, to, message: phase(vote) }) {
+                        out.push((0, due.message));
+                    }
                 }
-            } else {
-                out.push((self.stream.between(5_000, 400_000), phase(vote)));
+                _ => out.push((self.stream.between(5_000, 400_000), phase(vote))),
             }
             return;
         }

@@ -9,6 +9,7 @@ pub(crate) mod memory;
 pub(crate) mod one_vote;
 pub(crate) mod sessions;
 pub(crate) mod total_order;
+pub(crate) mod unique_proposals;
 pub(crate) mod validity;
 
 /// An invariant that was broken, and how.

@@ -20,6 +20,9 @@ use crate::shrink::choices::Choices;
 /// Changes of leader that a client may cost by speaking to some replicas only, in one standing period [REQ-3].
 const REGENCIES_FOR_A_CLIENT: u64 = 1;
 
+/// Changes of leader that a slow network may cost before the timeouts have grown to it [STOP-1].
+const REGENCIES_ON_A_SLOW_NETWORK: u64 = 4;
+
 /// Votes, STATUS and echoes are no larger.
 const SMALL_FRAME: usize = 70;
 
@@ -55,7 +58,7 @@ pub(super) fn plan(seed: u64, scenario: Scenario, stream: &mut Stream) -> Option
             if Stream::new(seed, "thin network").percent(50) {
                 return Some(thin(plan));
             }
-            Plan { weather, healed: weather, ..plan }
+            Plan { weather, healed: weather, regency_max: Some(REGENCIES_ON_A_SLOW_NETWORK), ..plan }
         }
         Scenario::OldLocks => {
             let heal_at = 6 * SECOND;

@@ -85,6 +85,8 @@ pub(super) struct Crashes<'a> {
     pub(super) faulty_max: usize,
     /// Whether they may forget without knowing.
     pub(super) may_forget: bool,
+    /// Whether some end and start again in any case.
+    pub(super) must_restart: bool,
     pub(super) stream: &'a mut Stream,
     pub(super) list: Vec<(Moment, Fault)>,
 }
@@ -180,7 +182,7 @@ pub(super) fn crashes(
         Scenario::Lossy | Scenario::Usurpers | Scenario::Liars | Scenario::Twins => (30, 10, 5),
         _ => (10, 5, 2),
     };
-    if crashes.stream.percent(single) {
+    if crashes.stream.percent(if crashes.must_restart { 100 } else { single }) {
         crashes.single();
     }
     if crashes.stream.percent(whole) {

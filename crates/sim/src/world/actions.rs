@@ -91,6 +91,8 @@ impl World<'_> {
         if !node.is_rolled_back {
             let is_one = self.one_vote.on_send(from, node.status().decided, message);
             self.forgiven(is_one)?;
+            let is_unique = self.unique_proposals.on_send(from, message);
+            self.forgiven(is_unique)?;
             self.forgiven(self.check_signed(from, message))?;
         }
         self.note_message(from, message);

@@ -91,10 +91,10 @@ impl World<'_> {
     pub(super) fn release(&mut self, from: ReplicaId, position: LogPosition) -> Result<(), Violation> {
         loop {
             let Some(node) = self.nodes.get_mut(&from) else { return Ok(()) };
-            let is_due = node.held.front().is_some_and(|held| held.after <= position);
-            let Some(Held { since, to, message, .. }) = node.held.pop_front().filter(|_| is_due) else {
+            if node.held.front().is_none_or(|held| held.after > position) {
                 return Ok(());
-            };
+            }
+            let Some(Held { since, to, message, .. }) = node.held.pop_front() else { return Ok(()) };
             if self.ends_now(from) {
                 return Ok(());
             }

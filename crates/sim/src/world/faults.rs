@@ -126,6 +126,7 @@ impl World<'_> {
         if cuts > 2 {
             self.points.insert(Point::FlappingPartition);
         }
+        self.note_among_liars(Point::PartitionAmongLiars);
     }
 
     /// The channel between two replicas breaks and comes back.
@@ -144,6 +145,7 @@ impl World<'_> {
         if node.is_up() {
             node.standing = Standing::Paused(Vec::new());
             self.points.insert(if is_leader { Point::LeaderPaused } else { Point::FollowerPaused });
+            self.note_among_liars(Point::PauseAmongLiars);
         }
     }
 
@@ -203,6 +205,7 @@ impl World<'_> {
         }
         self.notices.on_restart(replica);
         self.recover(replica)?;
+        self.note_among_liars(Point::RestartAmongLiars);
         for other in self.others(replica) {
             let at = self.now + self.machines.between(3000, 6000);
             self.add_connection(at, other, Event::Connected(replica));
