@@ -328,6 +328,8 @@ points! {
     VotesBounded => "lost votes bounded",
     /// A replica died while it fetched a state.
     DiedInTransfer => "died in a transfer",
+    /// A damaged snapshot was put right from others while its replica ran.
+    SnapshotRepaired => "damaged snapshot put right",
     /// A disk was exchanged for an empty one.
     Wiped => "disk wiped",
 }

@@ -115,6 +115,8 @@ pub(crate) enum Fault {
     DiskRoom(ReplicaId),
     /// A replica ends, and a bit on its disk turns.
     Rot(ReplicaId),
+    /// A running replica reads its disk and finds damage.
+    FindDamage(ReplicaId),
     /// A copy of its disk is made.
     CopyDisk(ReplicaId),
     /// A replica ends, and its disk is exchanged for the copy.
@@ -144,6 +146,7 @@ impl Fault {
             | Self::Restart(_)
             | Self::DiskFull(_)
             | Self::DiskRoom(_)
+            | Self::FindDamage(_)
             | Self::CopyDisk(_) => None,
         }
     }
@@ -323,6 +326,9 @@ impl Plan {
             list: Vec::new(),
         };
         self.faults.extend(disk::crashes(scenario, &mut crashes, &lost));
+        let ids = self.view.members().iter().map(|member| member.id);
+        let correct: Vec<ReplicaId> = ids.filter(|id| !self.byzantine.contains(id)).collect();
+        self.faults.extend(disk::damage(&correct, self.heal_at, &mut Stream::new(self.seed, "damage")));
         self.faults.sort_by_key(|(at, _)| *at);
     }
 

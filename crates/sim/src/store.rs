@@ -72,6 +72,8 @@ pub(crate) struct Store {
     /// All that are on disk.
     snapshots: BTreeMap<InstanceId, Image>,
     writing: Option<(Image, LogPosition)>,
+    /// A chunk of a snapshot that cannot be read any more.
+    spoilt: Option<Digest>,
     /// A snapshot that comes from others.
     incoming: Option<Incoming>,
     /// What is on disk of batches and decisions, for others to read.
@@ -111,6 +113,7 @@ impl Store {
             cut: None,
             snapshots: BTreeMap::new(),
             writing: None,
+            spoilt: None,
             incoming: None,
             readable: BTreeMap::new(),
             decided: BTreeMap::new(),
@@ -243,6 +246,7 @@ impl Store {
 
     /// A snapshot is on disk in full: the newest two are kept, and all from the stable one on.
     pub(crate) fn keep(&mut self, image: Image, stable: InstanceId) {
+        self.spoilt = None;
         self.snapshots.insert(image.instance, image);
         while self.snapshots.len() > 2
             && self.snapshots.first_key_value().is_some_and(|(oldest, _)| *oldest < stable)
@@ -261,6 +265,13 @@ impl Store {
         self.snapshots.remove(&instance);
     }
 
+    /// Some chunk of the snapshot of `instance` cannot be read any more.
+    pub(crate) fn spoil(&mut self, instance: InstanceId, place: usize) {
+        let image = self.snapshots.get(&instance);
+        let chunks: Vec<Bytes> = image.into_iter().flat_map(Image::chunks).collect();
+        self.spoilt = chunks.get(place.checked_rem(chunks.len()).unwrap_or(0)).map(chunk_hash);
+    }
+
     /// Makes room for a snapshot that comes from others; says which chunks are here.
     pub(crate) fn begin_transfer(&mut self, manifest: &Manifest) -> Vec<bool> {
         let old = self.incoming.take();
@@ -268,6 +279,9 @@ impl Store {
         let mut known: BTreeMap<Digest, Bytes> =
             images.flat_map(|image| image.chunks().map(|chunk| (chunk_hash(&chunk), chunk))).collect();
         known.extend(old.iter().flat_map(Incoming::chunks).map(|chunk| (chunk_hash(&chunk), chunk)));
+        if let Some(spoilt) = &self.spoilt {
+            known.remove(spoilt);
+        }
         let incoming = Incoming::new(manifest, &known);
         let held = incoming.held();
         self.incoming = Some(incoming);

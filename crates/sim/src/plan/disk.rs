@@ -14,6 +14,9 @@ use crate::scenario::Scenario;
 /// Within what time the power fails everywhere.
 const SPREAD: Moment = MILLI / 2;
 
+/// Of 100 schedules with disks, so many have some in which damage is found.
+const DAMAGE_SHARE: u64 = 15;
+
 /// The disks of all replicas.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Disk {
@@ -160,6 +163,15 @@ impl Crashes<'_> {
             self.list.push((at, Fault::Crash(victim)));
         }
     }
+}
+
+/// When running replicas find damage on their disks.
+pub(super) fn damage(correct: &[ReplicaId], heal_at: Moment, stream: &mut Stream) -> Vec<(Moment, Fault)> {
+    if heal_at == 0 || correct.is_empty() || !stream.percent(DAMAGE_SHARE) {
+        return Vec::new();
+    }
+    let times = stream.between(1, 3);
+    (0..times).map(|_| (stream.below(heal_at), Fault::FindDamage(stream.pick(correct)))).collect()
 }
 
 /// What goes wrong with the disks of a scenario.

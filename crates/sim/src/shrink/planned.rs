@@ -184,6 +184,7 @@ fn numbers(faults: &[(u64, Fault)]) -> Vec<u64> {
             | Fault::DiskFull(_)
             | Fault::Rot(_)
             | Fault::Wipe(_)
+            | Fault::FindDamage(_)
             | Fault::CopyDisk(_) => {
                 // Whatever ends a replica, it starts again in one way.
                 let begun = fault.ended().map_or(*fault, Fault::Crash);

@@ -108,6 +108,7 @@ fn fault_in_words(fault: &Fault) -> String {
         Fault::DiskRoom(replica) => format!("there is room again on the disk of {replica}"),
         Fault::Rot(replica) => format!("replica {replica} crashes, and a bit on its disk turns"),
         Fault::Wipe(replica) => format!("replica {replica} crashes, and gets an empty disk"),
+        Fault::FindDamage(replica) => format!("replica {replica} finds damage on its disk"),
         Fault::CopyDisk(replica) => format!("the disk of {replica} is copied"),
         Fault::RollBack(replica) => format!("replica {replica} crashes, and gets back the copy of its disk"),
     }

@@ -82,6 +82,7 @@ impl World<'_> {
                     store.rot(&mut self.machines);
                 }
             }
+            Fault::FindDamage(replica) => self.find_damage(replica),
             Fault::Wipe(replica) => {
                 self.crash(replica);
                 if let Some(node) = self.nodes.get_mut(&replica) {

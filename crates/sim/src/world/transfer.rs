@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use regency_protocol::action::Recipients;
-use regency_protocol::event::Event;
+use regency_protocol::event::{Damage, Event};
 use regency_protocol::ids::{InstanceId, LogPosition, ReplicaId};
 use regency_protocol::limits::RANGE_MAX;
 use regency_protocol::message::{Message, Supply, Wanted};
@@ -99,8 +99,23 @@ impl World<'_> {
             return self.forgiven(Err(Violation::new("transfer", detail)));
         };
         store.keep(image, instance);
+        self.points.insert(Point::SnapshotRepaired);
         self.add_own(at, by, Event::Repaired(instance));
         Ok(())
+    }
+
+    /// A part of a replica's newest stable snapshot, or a record of its log, cannot be read any more.
+    pub(super) fn find_damage(&mut self, replica: ReplicaId) {
+        let Some(node) = self.nodes.get_mut(&replica).filter(|node| node.is_up()) else { return };
+        let stable = node.status().stable_checkpoint;
+        let Some(store) = node.store.as_mut() else { return };
+        let damage = if self.machines.percent(30) {
+            Damage::Log(LogPosition(self.machines.between(1, store.last().0.max(1))))
+        } else {
+            store.spoil(stable, self.machines.index(64));
+            Damage::Snapshot(stable)
+        };
+        self.add_own(self.now, replica, Event::Damaged(damage));
     }
 
     /// The service of a replica takes a state over that came from others: it must be the one that correct replicas had.
