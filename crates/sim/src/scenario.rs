@@ -130,7 +130,7 @@ impl Scenario {
         (Self::Overwritten, 6),
         (Self::StopStorm, 6),
         (Self::Censor, 6),
-        (Self::SlowNetwork, 10),
+        (Self::SlowNetwork, 4),
         (Self::Transfer, 10),
     ];
 
