@@ -22,7 +22,7 @@ use table::{Row, Table};
 /// Schedules of a full campaign.
 const SHORT: u64 = 1_000_000;
 const LONG: u64 = 10_000;
-/// To so many short seeds that choose for themselves comes one of the scenario `rounds`, which none chooses.
+/// To so many short seeds that choose for themselves comes one of the scenario `rounds`, which few choose.
 const ROUNDS_SHARE: u64 = 10;
 /// Seeds that one process runs.
 const SHORT_CHUNK: u64 = 5_000;

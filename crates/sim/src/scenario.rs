@@ -35,9 +35,10 @@ pub enum Scenario {
     Edges,
     /// Crash faults only, in a crash-only cluster.
     CrashOnly,
-    /// Everything at once.
+    /// Everything at once, most often with liars, who may lead.
     Mixed,
-    /// Ten times as many calls under small limits and every benign fault; no seed chooses it by itself.
+    /// Ten times as many calls under small limits, with every benign fault and most often `f` liars; no seed chooses it by
+    /// itself.
     Long,
     /// Whole rounds of messages reach some replicas only, and one replica lies in every round.
     Rounds,
@@ -129,7 +130,7 @@ impl Scenario {
         (Self::Overwritten, 6),
         (Self::StopStorm, 6),
         (Self::Censor, 6),
-        (Self::SlowNetwork, 10),
+        (Self::SlowNetwork, 4),
         (Self::Transfer, 10),
     ];
 

@@ -22,7 +22,7 @@ pub(super) struct Search {
     seconds: &'static str,
 }
 
-/// The known seed kills, or, after a change of the core, one soon after it.
+/// The known seed kills. After a change of the core it may be one soon after it: that one is to be written down.
 pub(super) const AT_ONCE: Search = Search { is_known: true, seeds: 2_000, seconds: "60s" };
 /// The known scenario kills, whatever seed.
 pub(super) const FROM_THE_START: Search = Search { is_known: false, seeds: 1_000_000, seconds: "120s" };
@@ -39,12 +39,18 @@ pub(super) fn kill_all(repository: &Repository, binary: &Binary, search: Search)
     let text = repository.read(KILLS)?;
     let kills = parse(repository, &text)?;
     let next = AtomicUsize::new(0);
-    let survivors = Mutex::new(Vec::new());
+    let failed = Mutex::new((Vec::new(), Vec::new()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || -> Result<()> {
         while let Some(kill) = kills.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if !kill.is_done(binary, search)? {
-                survivors.lock().expect("no worker panics while it holds the list").push(kill.mutant);
+            let killer = kill.killer(binary, search)?;
+            let mut failed = failed.lock().expect("no worker panics while it holds the lists");
+            match killer {
+                None => failed.0.push(kill.mutant),
+                Some(seed) if search.is_known && seed != kill.seed => {
+                    failed.1.push(format!("{} {} {seed}", kill.mutant, kill.scenario));
+                }
+                Some(_) => {}
             }
         }
         Ok(())
@@ -56,8 +62,9 @@ pub(super) fn kill_all(repository: &Repository, binary: &Binary, search: Search)
             Err(_) => bail!("a worker panicked"),
         })
     })?;
-    let survivors = survivors.into_inner().expect("all workers have ended");
+    let (survivors, moved) = failed.into_inner().expect("all workers have ended");
     ensure!(survivors.is_empty(), "mutants that survive: {survivors:?}");
+    ensure!(moved.is_empty(), "seeds of {KILLS} kill no longer; these do: {moved:?}");
     Ok(())
 }
 
@@ -89,8 +96,8 @@ fn parse<'a>(repository: &Repository, text: &'a str) -> Result<Vec<Kill<'a>>> {
 }
 
 impl Kill<'_> {
-    /// Whether a seed is found that fails with the mutant and holds without it.
-    fn is_done(&self, binary: &Binary, search: Search) -> Result<bool> {
+    /// The first seed that fails with the mutant and holds without it.
+    fn killer(&self, binary: &Binary, search: Search) -> Result<Option<u64>> {
         let Self { mutant, scenario, seed } = *self;
         let begin = Instant::now();
         let first = if search.is_known { seed } else { 1 };
@@ -106,13 +113,13 @@ impl Kill<'_> {
                 let seconds = begin.elapsed().as_secs_f64();
                 let invariant = &found["invariant"];
                 println!("mutant {mutant}: killed in {seconds:.1} s by {invariant}, {scenario} {seed}");
-                return Ok(true);
+                return Ok(Some(seed));
             }
             println!("{scenario} {seed} fails without {mutant} too");
             from = seed + 1;
         }
         println!("mutant {mutant}: survives {scenario} from {first} to {last}");
-        Ok(false)
+        Ok(None)
     }
 
     fn failure(&self, binary: &Binary, more: &[&str], from: u64, seeds: u64, limit: &str) -> Result<Value> {
