@@ -25,7 +25,7 @@ const BFT_SIZES: [u16; 12] = [4, 4, 4, 4, 4, 4, 4, 5, 6, 7, 10, 13];
 const CFT_SIZES: [u16; 6] = [3, 3, 3, 4, 5, 7];
 /// From this size on a schedule takes ten times as long as at the usual one: of 100 that drew such a size, so many
 /// get the usual one after all.
-pub(super) const LARGE: u16 = 10;
+const LARGE: u16 = 10;
 const LARGE_GIVEN_UP: u64 = 60;
 
 pub(crate) fn view(seed: u64, mode: Mode, stream: &mut Stream) -> View {
