@@ -53,8 +53,10 @@ pub(super) fn plan(seed: u64, scenario: Scenario, stream: &mut Stream) -> Option
             // What measures the network is small; what begins a regency is not.
             let slowest = stream.between(1, 100) * MILLI;
             let per_byte = stream.between(1, 4) * MILLI;
-            let weather = Weather { delay_min: slowest / 2, delay_max: slowest, per_byte, ..Weather::FAIR };
             let plan = calm(seed, view(stream), settings(stream), stream);
+            // [STOP-1] Timeouts grow to a cap: a SYNC, which holds a statement of most, must arrive in that time.
+            let per_byte = per_byte * 4 / plan.view.n() as u64;
+            let weather = Weather { delay_min: slowest / 2, delay_max: slowest, per_byte, ..Weather::FAIR };
             if Stream::new(seed, "thin network").percent(50) {
                 return Some(thin(plan));
             }
