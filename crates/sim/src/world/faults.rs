@@ -192,9 +192,11 @@ impl World<'_> {
     }
 
     fn restart(&mut self, replica: ReplicaId) -> Result<(), Violation> {
+        // It was to end, and has had too little to do for that.
+        if self.nodes.get(&replica).is_some_and(|node| node.effects_left.is_some()) {
+            self.crash(replica);
+        }
         match self.nodes.get(&replica) {
-            // It was to end, and has had too little to do for that.
-            Some(node) if node.effects_left.is_some() => self.crash(replica),
             Some(node) if node.is_alive() => return Ok(()),
             Some(node) if node.store.as_ref().is_some_and(Store::is_full) => {
                 // Its operator makes room first.
