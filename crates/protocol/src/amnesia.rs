@@ -86,7 +86,7 @@ pub(crate) struct Fill {
     /// Whether this leader was told of it.
     is_relayed: bool,
     /// The newest life of each asker, by its nonce, and the highest regency that an earlier one is known to have wanted.
-    lives: BTreeMap<ReplicaId, (u64, Regency)>,
+    lives: BTreeMap<ReplicaId, (Option<u64>, Regency)>,
 }
 
 impl Fill {
@@ -130,22 +130,19 @@ impl Fill {
         !std::mem::replace(&mut self.is_relayed, true)
     }
 
-    /// Whether this is the first question of a life of `asker`; from now on it is not.
-    pub(crate) fn begins_life(&mut self, asker: ReplicaId, nonce: u64) -> bool {
-        let (newest, _) = self.lives.entry(asker).or_insert((nonce.wrapping_sub(1), Regency(0)));
-        std::mem::replace(newest, nonce) != nonce
-    }
-
-    /// An earlier life of `asker` has wanted this regency.
-    pub(crate) fn note_life(&mut self, asker: ReplicaId, wanted: Regency) {
-        if let Some((_, highest)) = self.lives.get_mut(&asker) {
-            *highest = wanted.max(*highest);
+    /// The highest regency that earlier lives of `asker` are known to have wanted; `left` is asked what is left of the
+    /// one before at the first question of a life, which its nonce tells.
+    pub(crate) fn earlier_lives(
+        &mut self,
+        asker: ReplicaId,
+        nonce: u64,
+        left: impl FnOnce() -> Regency,
+    ) -> Regency {
+        let (newest, wanted) = self.lives.entry(asker).or_default();
+        if newest.replace(nonce) != Some(nonce) {
+            *wanted = left().max(*wanted);
         }
-    }
-
-    /// The highest regency that an earlier life of `asker` is known to have wanted.
-    pub(crate) fn life_of(&self, asker: ReplicaId) -> Regency {
-        self.lives.get(&asker).map_or(Regency(0), |(_, wanted)| *wanted)
+        *wanted
     }
 }
 
@@ -174,13 +171,11 @@ mod tests {
     #[test]
     fn what_earlier_lives_wanted_is_kept_for_every_question_of_a_later_one() {
         let mut fill = Fill::default();
-        assert!(fill.begins_life(ReplicaId(1), 7));
-        fill.note_life(ReplicaId(1), Regency(3));
-        assert!(!fill.begins_life(ReplicaId(1), 7));
-        assert_eq!((fill.life_of(ReplicaId(1)), fill.life_of(ReplicaId(2))), (Regency(3), Regency(0)));
-        assert!(fill.begins_life(ReplicaId(1), 8));
-        fill.note_life(ReplicaId(1), Regency(1));
-        assert_eq!(fill.life_of(ReplicaId(1)), Regency(3));
+        let mut ask = |asker, nonce, left| fill.earlier_lives(ReplicaId(asker), nonce, || Regency(left));
+        assert_eq!((ask(1, 7, 3), ask(1, 7, 9)), (Regency(3), Regency(3)), "asked once in a life");
+        assert_eq!(ask(2, 7, 0), Regency(0));
+        assert_eq!(ask(1, 8, 1), Regency(3));
+        assert_eq!(ask(1, 9, 5), Regency(5));
     }
 
     #[test]

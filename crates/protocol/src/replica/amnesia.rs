@@ -56,12 +56,13 @@ impl Replica {
         }
         let highest = self.highest_touched();
         // What this replica has of the asker's earlier lives is worth nothing any more, and tells how far they went.
-        if self.fill.begins_life(from, recover.nonce) {
-            let stated = self.change.received.remove(&from).map_or(Regency(0), |stated| stated.data.regency);
-            self.fill.note_life(from, self.change.stops.forget(from).max(stated));
-        }
-        let regency = self.change.stops.of(self.me).max(self.change.regency).max(self.record.regency_bound());
-        let regency = regency.max(self.fill.life_of(from));
+        let change = &mut self.change;
+        let earlier = self.fill.earlier_lives(from, recover.nonce, || {
+            let stated = change.received.remove(&from).map_or(Regency(0), |stated| stated.data.regency);
+            change.stops.forget(from).max(stated)
+        });
+        let own = self.change.stops.of(self.me).max(self.change.regency).max(self.record.regency_bound());
+        let regency = own.max(earlier);
         let answer = RecoverAnswer { view: recover.view, nonce: recover.nonce, highest, regency };
         send_after(self.journal.gate(), from, Message::RecoverAnswer(answer), actions);
         // Others may be a little ahead of the leader: they wait for what it must come to in any case.
