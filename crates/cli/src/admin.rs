@@ -48,7 +48,8 @@ fn ask(
     deadline: Instant,
 ) -> Result<serde_json::Value, AdminError> {
     stream.set_write_timeout(Some(remaining(deadline)?))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let question = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(question.as_bytes())?;
     let mut answer = Vec::new();
     let mut chunk = [0; 16 << 10];
     loop {
@@ -87,6 +88,7 @@ fn parse(answer: &[u8]) -> Result<serde_json::Value, AdminError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
 
     use super::*;
@@ -95,9 +97,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(answer.as_bytes());
+            let (stream, _) = listener.accept().unwrap();
+            // What is left unread when the socket closes would reset the connection, and the answer with it.
+            let mut question = BufReader::new(stream);
+            let _ = question.by_ref().lines().find(|line| line.as_ref().map_or(true, String::is_empty));
+            let _ = question.get_mut().write_all(answer.as_bytes());
         });
         address
     }

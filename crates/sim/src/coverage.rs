@@ -332,6 +332,8 @@ points! {
     SnapshotRepaired => "damaged snapshot put right",
     /// A disk was exchanged for an empty one.
     Wiped => "disk wiped",
+    /// More replicas than `f` had lost their votes at once.
+    TooManyForgot => "more than f without votes",
 }
 
 impl Point {

@@ -4,6 +4,7 @@ pub(crate) mod cluster;
 mod directed;
 mod disk;
 mod faults;
+mod forgotten;
 mod liars;
 mod transfer;
 
@@ -213,8 +214,10 @@ impl Plan {
     }
 
     fn of(seed: u64, scenario: Scenario, stream: &mut Stream) -> Self {
-        if scenario == Scenario::Transfer {
-            return transfer::plan(seed, stream);
+        match scenario {
+            Scenario::Transfer => return transfer::plan(seed, stream),
+            Scenario::Forgotten => return forgotten::plan(seed, stream),
+            _ => {}
         }
         if let Some(plan) = directed::plan(seed, scenario, stream) {
             return plan;
@@ -357,7 +360,8 @@ impl Allowed {
             | Scenario::Censor
             | Scenario::HalfHeard
             | Scenario::Overwritten
-            | Scenario::Transfer => Self::default(),
+            | Scenario::Transfer
+            | Scenario::Forgotten => Self::default(),
             Scenario::Lossy => Self { lossy: true, ..base },
             Scenario::Partitions => Self { partitions: true, ..base },
             Scenario::Pauses => Self { pauses: true, ..base },

@@ -64,6 +64,8 @@ pub enum Scenario {
     DiskFaults,
     /// Replicas are away for longer than others keep in memory what they miss, or lose their disks; liars give.
     Transfer,
+    /// More replicas than `f` lose their disks: nothing is promised but that what was decided stays.
+    Forgotten,
 }
 
 impl Scenario {
@@ -99,6 +101,7 @@ impl Scenario {
         Self::WholeCluster,
         Self::DiskFaults,
         Self::Transfer,
+        Self::Forgotten,
     ];
 
     /// What seeds choose for themselves, of a thousand: three in four have liars.
@@ -131,7 +134,8 @@ impl Scenario {
         (Self::StopStorm, 6),
         (Self::Censor, 6),
         (Self::SlowNetwork, 4),
-        (Self::Transfer, 10),
+        (Self::Transfer, 8),
+        (Self::Forgotten, 2),
     ];
 
     /// The scenario at this place of a thousand.
@@ -181,6 +185,7 @@ impl Scenario {
             Self::WholeCluster => "whole-cluster",
             Self::DiskFaults => "disk-faults",
             Self::Transfer => "transfer",
+            Self::Forgotten => "forgotten",
         }
     }
 

@@ -260,6 +260,11 @@ impl Store {
         self.snapshots.get(&instance).filter(|image| image.root == *root)
     }
 
+    /// The instance of the snapshot with this root.
+    pub(crate) fn instance_of(&self, root: &Digest) -> Option<InstanceId> {
+        self.snapshots.values().find(|image| image.root == *root).map(|image| image.instance)
+    }
+
     /// The snapshot of `instance` is not what it should be.
     pub(crate) fn discard(&mut self, instance: InstanceId) {
         self.snapshots.remove(&instance);
@@ -291,6 +296,13 @@ impl Store {
     /// The snapshot that comes from others.
     pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
         self.incoming.as_mut()
+    }
+
+    /// Whether this chunk of it is here.
+    pub(crate) fn has_come(&self, instance: InstanceId, index: u32) -> bool {
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        let incoming = self.incoming.as_ref().filter(|incoming| incoming.instance() == instance);
+        incoming.is_some_and(|incoming| incoming.has(place))
     }
 
     /// It is complete.

@@ -58,5 +58,6 @@ scenarios! {
     replicas_that_end_anywhere_come_back_as_they_were => DurableCrash,
     a_cluster_that_ends_at_once_comes_back_with_all_it_knew => WholeCluster,
     replicas_that_miss_too_much_take_it_from_others_of_whom_some_lie => Transfer,
+    too_many_that_forget_undo_nothing => Forgotten,
     failing_disks_stop_their_replicas_and_nobody_else => DiskFaults,
 }

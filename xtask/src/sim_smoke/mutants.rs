@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::binary::Binary;
 use crate::repository::Repository;
 
-/// The known seeds, one mutant a line: `name scenario seed`, or `name equivalent record`.
+/// The known seeds, one mutant a line: `name scenario seed`, `name equivalent record` or `name storage test`.
 const KILLS: &str = "crates/sim/tests/kills.txt";
 
 /// Where the search for a kill begins, and how many seeds and seconds it may take.
@@ -82,8 +82,9 @@ fn parse<'a>(repository: &Repository, text: &'a str) -> Result<Vec<Kill<'a>>> {
             println!("mutant {mutant}: equivalent, argued in {record}");
             continue;
         }
-        if scenario == "open" {
-            println!("mutant {mutant}: no seed is known that kills it");
+        if scenario == "storage" {
+            ensure!(repository.has(seed), "{KILLS}: {seed} is not there");
+            println!("mutant {mutant}: killed by {seed}");
             continue;
         }
         let seed = seed.parse().with_context(|| format!("{KILLS}: {seed} is no seed"))?;

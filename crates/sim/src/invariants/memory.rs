@@ -31,6 +31,7 @@ pub(crate) fn check(
         ),
         ("recorded votes", status.recorded_votes, votes),
         ("chain signatures", status.chain_signatures, (votes + window) * view.n()),
+        ("statements of one regency or a later one", status.statements, view.n()),
         ("checkpoint signatures", status.checkpoint_signatures, 5 * view.n()),
         (
             "retained instances",

@@ -76,7 +76,8 @@ impl Company {
             | Scenario::DurableCrash
             | Scenario::WholeCluster
             | Scenario::DiskFaults
-            | Scenario::Transfer => Self::default(),
+            | Scenario::Transfer
+            | Scenario::Forgotten => Self::default(),
         }
     }
 }
@@ -150,7 +151,8 @@ pub(super) fn conspiracy(
         | Scenario::DurableCrash
         | Scenario::WholeCluster
         | Scenario::DiskFaults
-        | Scenario::Transfer => (Strategy::None, BTreeSet::new()),
+        | Scenario::Transfer
+        | Scenario::Forgotten => (Strategy::None, BTreeSet::new()),
     }
 }
 

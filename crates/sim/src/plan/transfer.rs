@@ -35,7 +35,7 @@ pub(super) fn plan(seed: u64, stream: &mut Stream) -> Plan {
         lost: stream.pick(&[0, 0, 0, 20, 100]),
         ..Weather::FAIR
     };
-    let faults = faults(&view, &byzantine, mode, heal_at, stream);
+    let faults = faults(seed, &view, &byzantine, mode, heal_at, stream);
     let clients = clients(stream);
     let vices = if byzantine.is_empty() { BTreeSet::new() } else { Vice::of_donors(stream) };
     Plan {
@@ -88,6 +88,7 @@ fn clients(stream: &mut Stream) -> Vec<ClientPlan> {
 }
 
 fn faults(
+    seed: u64,
     view: &View,
     byzantine: &BTreeSet<ReplicaId>,
     mode: Mode,
@@ -132,6 +133,27 @@ fn faults(
             list.push((at + stream.between(10, 300) * MILLI, Fault::Restart(ending)));
         }
     }
+    // Of those who saw it all one ends for good just before the first one is back: in the smallest crash-only cluster
+    // a single donor is left.
+    let last = correct.iter().copied().nth(away);
+    if let (Mode::Cft, Some(lost)) = (mode, last) {
+        let mut stream = Stream::new(seed, "single donor");
+        let back = list.iter().filter(|(_, fault)| is_back(*fault, correct[0])).map(|(at, _)| *at).min();
+        if let Some(back) = back.filter(|_| away == 1 && stream.percent(50)) {
+            list.retain(|(_, fault)| {
+                *fault != Fault::Restart(lost) && !matches!(fault, Fault::CrashAfter(..))
+            });
+            list.push((back - stream.between(1, 20) * MILLI, Fault::Crash(lost)));
+        }
+    }
     list.sort_by_key(|(at, _)| *at);
     list
+}
+
+/// Whether `fault` is the end of what kept `victim` away.
+fn is_back(fault: Fault, victim: ReplicaId) -> bool {
+    let place = Place::Replica(victim);
+    fault == Fault::Restart(victim)
+        || fault == Fault::Resume(victim)
+        || matches!(fault, Fault::Join(from, _) if from == place)
 }

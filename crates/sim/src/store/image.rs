@@ -83,6 +83,11 @@ impl Incoming {
         self.chunks.iter().map(Option::is_some).collect()
     }
 
+    /// Whether the chunk at this place is here.
+    pub(super) fn has(&self, place: usize) -> bool {
+        self.chunks.get(place).is_some_and(Option::is_some)
+    }
+
     /// The chunks that are here.
     pub(super) fn chunks(&self) -> impl Iterator<Item = Bytes> + '_ {
         self.chunks.iter().flatten().cloned()

@@ -95,6 +95,7 @@ impl World<'_> {
             self.forgiven(is_unique)?;
             self.forgiven(self.check_signed(from, message))?;
         }
+        self.forgiven(self.check_fetch(from, message))?;
         self.note_message(from, message);
         self.notices.on_send(from, message, &self.plan.view, &mut self.points);
         let frame = message.to_frame();

@@ -89,6 +89,9 @@ impl World<'_> {
                     node.votes_lost = true;
                     self.points.insert(Point::Wiped);
                 }
+                if self.nodes.values().filter(|node| node.votes_lost).count() > self.plan.view.faults() {
+                    self.points.insert(Point::TooManyForgot);
+                }
             }
             Fault::CopyDisk(replica) => self.store(replica).into_iter().for_each(Store::copy),
             Fault::RollBack(replica) => {

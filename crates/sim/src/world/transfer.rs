@@ -38,25 +38,35 @@ impl World<'_> {
         self.on_send(by, Recipients::One(to), &Message::Supply(supply))
     }
 
-    /// What a donor that has it would send: the adversary sees every disk.
+    /// What a donor that has it would send: the adversary sees every disk, and gives a state under whatever instance it
+    /// is asked for.
     pub(super) fn truth(&self, donation: Donation) -> Supply {
         let view = self.plan.view.id();
         let stores = self.nodes.values().filter_map(|node| node.store.as_ref());
-        let mut found = supply(None, donation.clone(), view);
-        for store in stores {
-            let donation = match &donation {
-                // The position is one of the liar's own log, which it does not have.
-                Donation::Batches { from, last, .. } => {
-                    Donation::Batches { from: *from, last: *last, position: LogPosition(0) }
-                }
-                other => other.clone(),
-            };
-            found = supply(Some(store), donation, view);
-            if !matches!(found, Supply::Nothing(_)) {
-                break;
+        let found = stores
+            .map(|store| supply(Some(store), as_kept(store, &donation), view))
+            .find(|found| !matches!(found, Supply::Nothing(_)));
+        match (found, donation) {
+            (Some(Supply::Page { page, chunks, .. }), Donation::Page { instance, .. }) => {
+                Supply::Page { instance, page, chunks }
             }
+            (Some(Supply::Chunk { index, bytes, .. }), Donation::Chunk { instance, .. }) => {
+                Supply::Chunk { instance, index, bytes }
+            }
+            (Some(found), _) => found,
+            (None, donation) => supply(None, donation, view),
         }
-        found
+    }
+
+    /// Nobody asks for a part that it has [ST-3].
+    pub(super) fn check_fetch(&self, by: ReplicaId, message: &Message) -> Result<(), Violation> {
+        let Message::Fetch(Wanted::Chunk { instance, index, .. }) = message else { return Ok(()) };
+        let store = self.nodes.get(&by).and_then(|node| node.store.as_ref());
+        if store.is_some_and(|store| store.has_come(*instance, *index)) {
+            let detail = format!("replica {by} asks for chunk {index} of {instance}, which it has");
+            return Err(Violation::new("transfer", detail));
+        }
+        Ok(())
     }
 
     /// A requester's machine keeps a part of a state, or takes the whole over.
@@ -167,6 +177,21 @@ impl World<'_> {
             node.votes_lost = false;
             self.points.insert(Point::VotesBounded);
         }
+    }
+}
+
+/// The same, as it would be asked of the one who has this disk.
+fn as_kept(store: &Store, donation: &Donation) -> Donation {
+    match *donation {
+        // The position is one of the liar's own log, which it does not have.
+        Donation::Batches { from, last, .. } => Donation::Batches { from, last, position: LogPosition(0) },
+        Donation::Page { instance, root, page } => {
+            Donation::Page { instance: store.instance_of(&root).unwrap_or(instance), root, page }
+        }
+        Donation::Chunk { instance, root, index } => {
+            Donation::Chunk { instance: store.instance_of(&root).unwrap_or(instance), root, index }
+        }
+        Donation::Snapshot { .. } => donation.clone(),
     }
 }
 
