@@ -3,6 +3,9 @@
 //! The loop gathers the records of a turn and hands all of them over at once; the thread appends what has queued up,
 //! commits it with one sync, and wakes the loop, which asks how far the log is durable. After a failed write or
 //! sync nothing is tried again [LOG-1]. Where the disk is nearly full nothing is written until there is room.
+//!
+//! A sync of its own for records that nobody waits for would be in the way of the next vote's. They wait a little, and
+//! most often go with that.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -22,6 +25,8 @@ use crate::metrics::Metrics;
 
 /// Bytes of records that may wait for the disk; beyond it the loop takes no more input.
 const WAITING_BYTES_MAX: usize = 64 << 20;
+/// So long records may wait, for others that somebody waits for.
+const PATIENCE: Duration = Duration::from_millis(2);
 /// Room for records that is kept.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
@@ -101,6 +106,10 @@ pub(super) struct Progress {
 pub(super) struct DiskThread {
     shared: Arc<Shared>,
     batch: Batch,
+    /// Whether somebody waits for something of it.
+    is_urgent: bool,
+    /// When it goes at the latest if nobody does.
+    due: Option<Instant>,
     last: LogPosition,
     thread: Option<JoinHandle<Option<LogPosition>>>,
 }
@@ -123,13 +132,14 @@ impl DiskThread {
             .name(format!("disk-{replica}"))
             .spawn(move || worker.run())
             .map_err(super::no_system)?;
-        Ok(Self { shared, batch: Batch::default(), last, thread: Some(thread) })
+        Ok(Self { shared, batch: Batch::default(), is_urgent: false, due: None, last, thread: Some(thread) })
     }
 
     /// Adds a record to what is handed over next.
     pub(super) fn append(&mut self, position: LogPosition, record: &Record) {
         assert_eq!(position, self.last.next(), "records are numbered without a gap");
         self.last = position;
+        self.is_urgent |= !is_patient(record);
         record.encode(&mut self.batch.bytes);
         self.batch.ends.push((position, self.batch.bytes.len()));
     }
@@ -137,15 +147,37 @@ impl DiskThread {
     /// Lets what is handed over next go into a new segment.
     pub(super) fn begin_segment(&mut self) {
         self.batch.begins_segment = true;
+        self.is_urgent = true;
     }
 
     /// Cuts the log below `below` once everything before is durable.
     pub(super) fn cut(&mut self, below: LogPosition) {
         self.batch.cut = Some(below);
+        self.is_urgent = true;
     }
 
-    /// Hands everything over that was added since.
+    /// When to hand over what may wait.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Hands everything over that was added since, unless it may wait.
     pub(super) fn hand_over(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        if !self.is_urgent {
+            let now = Instant::now();
+            if now < *self.due.get_or_insert(now + PATIENCE) {
+                return;
+            }
+        }
+        self.give();
+    }
+
+    fn give(&mut self) {
+        self.is_urgent = false;
+        self.due = None;
         if self.batch.is_empty() {
             return;
         }
@@ -176,7 +208,7 @@ impl DiskThread {
 
     /// Makes everything durable that was added, and closes the log. Its last record; none if that failed.
     pub(super) fn close(mut self) -> Option<LogPosition> {
-        self.hand_over();
+        self.give();
         self.end()
     }
 
@@ -191,6 +223,22 @@ impl DiskThread {
 impl Drop for DiskThread {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Whether nothing leaves that rests on `record` before the next vote does: chain signatures, which rest on decisions, are
+/// in no hurry.
+fn is_patient(record: &Record) -> bool {
+    match record {
+        Record::Decided { .. } | Record::Certificate(_) => true,
+        Record::Stop { .. }
+        | Record::Regency { .. }
+        | Record::Batch(_)
+        | Record::Write(_)
+        | Record::Lock(_)
+        | Record::Confirm(_)
+        | Record::Checkpoint(_)
+        | Record::Bounds(_) => false,
     }
 }
 
@@ -332,7 +380,7 @@ pub(super) const DISK_WAIT: Duration = Duration::from_millis(100);
 mod tests {
     use bytes::Bytes;
     use mio::{Poll, Token};
-    use regency_protocol::ids::{ClusterId, Regency, ViewId};
+    use regency_protocol::ids::{ClusterId, Digest, InstanceId, Regency, ViewId};
     use regency_storage::log::LogSettings;
     use regency_storage::{Fault, FaultyDisk, Identity};
 
@@ -343,6 +391,11 @@ mod tests {
 
     fn record(regency: u64) -> Record {
         Record::Regency { view: ViewId(0), regency: Regency(regency) }
+    }
+
+    fn decided(instance: u64) -> Record {
+        let (instance, digest, chain) = (InstanceId(instance), Digest([1; 32]), Digest([2; 32]));
+        Record::Decided { instance, digest, chain }
     }
 
     fn open(disk: &FaultyDisk) -> (Log, Vec<Record>) {
@@ -389,6 +442,29 @@ mod tests {
         wait(&thread, &mut poll, |progress| progress.unwrap().durable == LogPosition(3));
         disk.crash();
         assert_eq!(open(&disk).1, [record(1), record(2), record(3)]);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_goes_with_the_next_or_after_a_while() {
+        let disk = FaultyDisk::seeded(1);
+        let (mut thread, mut poll) = start(&disk);
+        thread.append(LogPosition(1), &decided(1));
+        thread.hand_over();
+        assert!(thread.shared.lock().batch.is_empty() && thread.due().is_some());
+        thread.append(LogPosition(2), &record(1));
+        thread.hand_over();
+        wait(&thread, &mut poll, |progress| progress.unwrap().durable == LogPosition(2));
+        assert_eq!(thread.due(), None);
+        thread.append(LogPosition(3), &decided(2));
+        thread.hand_over();
+        thread::sleep(thread.due().unwrap().saturating_duration_since(Instant::now()));
+        thread.hand_over();
+        wait(&thread, &mut poll, |progress| progress.unwrap().durable == LogPosition(3));
+        thread.append(LogPosition(4), &decided(3));
+        thread.hand_over();
+        assert_eq!(thread.close(), Some(LogPosition(4)));
+        disk.crash();
+        assert_eq!(open(&disk).1, [decided(1), record(1), decided(2), decided(3)]);
     }
 
     #[test]

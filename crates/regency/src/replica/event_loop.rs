@@ -226,8 +226,11 @@ impl EventLoop {
 
     fn until_deadline(&mut self) -> Duration {
         let dues = [self.core.next_deadline(), self.conduct.due()];
-        let Some(deadline) = dues.into_iter().flatten().min() else { return WAIT_MAX };
-        deadline.since(self.clock.now()).min(WAIT_MAX)
+        let wait =
+            dues.into_iter().flatten().min().map_or(WAIT_MAX, |deadline| deadline.since(self.clock.now()));
+        let records =
+            self.journal.due().map_or(WAIT_MAX, |due| due.saturating_duration_since(Instant::now()));
+        wait.min(records).min(WAIT_MAX)
     }
 
     /// Takes what has arrived, and works all of it off.

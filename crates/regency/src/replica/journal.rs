@@ -3,6 +3,8 @@
 //! The loop adds the records of a turn, hands them over before anything of the turn leaves, and asks now and then
 //! how far the log is. A failure here ends the replica [LOG-1].
 
+use std::time::Instant;
+
 use regency_protocol::ids::LogPosition;
 use regency_protocol::record::Record;
 
@@ -63,7 +65,7 @@ impl Journal {
         }
     }
 
-    /// Hands over what was added; with `async` it is written when this returns, unless there is an obstacle.
+    /// Hands over what was added, or what of it somebody waits for; with `async` it is written when this returns, unless there is an obstacle.
     pub(super) fn hand_over(&mut self) -> Result<(), Failure> {
         match self {
             Self::None => Ok(()),
@@ -72,6 +74,14 @@ impl Journal {
                 Ok(())
             }
             Self::Async(log) => log.write().map_err(|error| disk_failed(&error)),
+        }
+    }
+
+    /// When to hand over what may wait until then.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Sync(disk) => disk.due(),
+            Self::None | Self::Async(_) => None,
         }
     }
 
