@@ -332,6 +332,10 @@ points! {
     SnapshotRepaired => "damaged snapshot put right",
     /// A disk was exchanged for an empty one.
     Wiped => "disk wiped",
+    /// A disk said that a write was done, which it was not.
+    WriteLost => "write lost",
+    /// Or which it had done elsewhere.
+    WriteMisdirected => "write misdirected",
     /// More replicas than `f` had lost their votes at once.
     TooManyForgot => "more than f without votes",
 }

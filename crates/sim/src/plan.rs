@@ -116,6 +116,10 @@ pub(crate) enum Fault {
     DiskRoom(ReplicaId),
     /// A replica ends, and a bit on its disk turns.
     Rot(ReplicaId),
+    /// The next write of a replica's disk is reported as done, and never is.
+    WriteLost(ReplicaId),
+    /// It is done, but elsewhere in the file.
+    WriteMisdirected(ReplicaId),
     /// A running replica reads its disk and finds damage.
     FindDamage(ReplicaId),
     /// A copy of its disk is made.
@@ -147,6 +151,8 @@ impl Fault {
             | Self::Restart(_)
             | Self::DiskFull(_)
             | Self::DiskRoom(_)
+            | Self::WriteLost(_)
+            | Self::WriteMisdirected(_)
             | Self::FindDamage(_)
             | Self::CopyDisk(_) => None,
         }

@@ -443,6 +443,14 @@ impl Store {
         }
     }
 
+    /// The next write is lost, or goes to another place: only real files have places.
+    pub(crate) fn lead_astray(&mut self, is_lost: bool, stream: &mut Stream) {
+        if let Medium::Files(files) = &mut self.medium {
+            self.is_damaged = true;
+            files.lead_astray(is_lost, stream);
+        }
+    }
+
     /// Makes a copy of the whole disk.
     pub(crate) fn copy(&mut self) {
         let copy = match &self.medium {

@@ -146,13 +146,24 @@ impl Crashes<'_> {
                 continue;
             }
             if !self.may_forget || self.stream.percent(50) {
-                self.list.push((at, Fault::Rot(victim)));
+                self.harm(victim, at, later);
             } else {
                 self.list.push((self.stream.below(at.max(1)), Fault::CopyDisk(victim)));
                 self.list.push((at, Fault::RollBack(victim)));
             }
             self.list.push((later, Fault::Restart(victim)));
         }
+    }
+
+    /// A disk turns a bit, or loses or misplaces a write that it said was done. Which of them needs no number of the
+    /// stream's: seeds keep what comes after.
+    fn harm(&mut self, victim: ReplicaId, at: Moment, later: Moment) {
+        let astray = match later % 4 {
+            0 if self.disk.is_real => Fault::WriteLost(victim),
+            1 if self.disk.is_real => Fault::WriteMisdirected(victim),
+            _ => return self.list.push((at, Fault::Rot(victim))),
+        };
+        self.list.extend([(at / 2, astray), (at, Fault::Crash(victim))]);
     }
 
     fn end(&mut self, victim: ReplicaId, at: Moment) {

@@ -183,6 +183,8 @@ fn numbers(faults: &[(u64, Fault)]) -> Vec<u64> {
             | Fault::DiskFails(_)
             | Fault::DiskFull(_)
             | Fault::Rot(_)
+            | Fault::WriteLost(_)
+            | Fault::WriteMisdirected(_)
             | Fault::Wipe(_)
             | Fault::FindDamage(_)
             | Fault::CopyDisk(_) => {

@@ -106,6 +106,8 @@ fn fault_in_words(fault: &Fault) -> String {
         Fault::DiskFails(replica) => format!("the disk of {replica} fails"),
         Fault::DiskFull(replica) => format!("the disk of {replica} is full"),
         Fault::DiskRoom(replica) => format!("there is room again on the disk of {replica}"),
+        Fault::WriteLost(replica) => format!("the disk of replica {replica} loses its next write"),
+        Fault::WriteMisdirected(replica) => format!("the disk of replica {replica} misplaces its next write"),
         Fault::Rot(replica) => format!("replica {replica} crashes, and a bit on its disk turns"),
         Fault::Wipe(replica) => format!("replica {replica} crashes, and gets an empty disk"),
         Fault::FindDamage(replica) => format!("replica {replica} finds damage on its disk"),

@@ -100,6 +100,16 @@ impl Files {
         self.disk.inject(Fault::SyncError, 0);
     }
 
+    /// The next write is lost, or goes to another place of its file.
+    pub(super) fn lead_astray(&mut self, is_lost: bool, stream: &mut Stream) {
+        let fault = if is_lost {
+            Fault::LostWrite
+        } else {
+            Fault::MisdirectedWrite { offset: stream.below(SEGMENT_BYTES) }
+        };
+        self.disk.inject(fault, 0);
+    }
+
     pub(super) fn set_full(&mut self, is_full: bool) {
         self.disk.set_free_bytes(is_full.then_some(0));
     }

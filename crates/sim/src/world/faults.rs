@@ -82,6 +82,15 @@ impl World<'_> {
                     store.rot(&mut self.machines);
                 }
             }
+            Fault::WriteLost(replica) | Fault::WriteMisdirected(replica) => {
+                let is_lost = matches!(fault, Fault::WriteLost(_));
+                if let Some(node) = self.nodes.get_mut(&replica).filter(|node| node.is_alive())
+                    && let Some(store) = node.store.as_mut()
+                {
+                    store.lead_astray(is_lost, &mut self.machines);
+                    self.points.insert(if is_lost { Point::WriteLost } else { Point::WriteMisdirected });
+                }
+            }
             Fault::FindDamage(replica) => self.find_damage(replica),
             Fault::Wipe(replica) => {
                 self.crash(replica);
