@@ -169,8 +169,18 @@ impl World<'_> {
         self.forgiven(Err(Violation::new("checkpoint", detail)))
     }
 
-    /// A replica starts again with what its disk has.
+    /// A replica starts again with what its disk has, unless that cannot be: then it stays away.
     pub(super) fn recover(&mut self, replica: ReplicaId) -> Result<(), Violation> {
+        let started = self.start_again(replica);
+        if started.is_err()
+            && let Some(node) = self.nodes.get_mut(&replica)
+        {
+            node.crash();
+        }
+        started
+    }
+
+    fn start_again(&mut self, replica: ReplicaId) -> Result<(), Violation> {
         let broken = |detail: String| Violation::new("recovery", format!("replica {replica}: {detail}"));
         let Some(node) = self.nodes.get_mut(&replica) else { return Ok(()) };
         let recovered = match node.store.as_mut() {
