@@ -45,6 +45,8 @@ pub enum Fault {
     WriteTimeout,
     /// A peer or client for which too much waits to be sent.
     OutboundFull,
+    /// A message on the line for what is fetched and given that belongs elsewhere.
+    WrongLane,
     /// A peer that holds another key than the view says.
     WrongPeerKey,
     /// A request in another client's name.
@@ -76,6 +78,7 @@ impl Fault {
         Self::FrameTimeout,
         Self::WriteTimeout,
         Self::OutboundFull,
+        Self::WrongLane,
         Self::WrongPeerKey,
         Self::ForeignRequest,
         Self::BadClientSignature,
@@ -101,6 +104,7 @@ impl Fault {
             Self::FrameTimeout => "frame_timeout",
             Self::WriteTimeout => "write_timeout",
             Self::OutboundFull => "outbound_full",
+            Self::WrongLane => "wrong_lane",
             Self::WrongPeerKey => "wrong_peer_key",
             Self::ForeignRequest => "foreign_request",
             Self::BadClientSignature => "bad_client_signature",
@@ -166,6 +170,10 @@ pub struct Metrics {
     pub bytes_in: Counter,
     /// Bytes written to sockets.
     pub bytes_out: Counter,
+    /// Of those, what came on the lines for what is fetched and given.
+    pub bulk_bytes_in: Counter,
+    /// Of those, what left on them.
+    pub bulk_bytes_out: Counter,
     /// Frames received.
     pub frames_in: Counter,
     /// Frames sent.
@@ -299,6 +307,8 @@ impl Metrics {
         let batches = counter("batches", "Batches executed");
         let bytes_in = counter("received_bytes", "Bytes read from sockets");
         let bytes_out = counter("sent_bytes", "Bytes written to sockets");
+        let bulk_bytes_in = counter("bulk_received_bytes", "Bytes read from lines for state transfer");
+        let bulk_bytes_out = counter("bulk_sent_bytes", "Bytes written to lines for state transfer");
         let frames_in = counter("received_frames", "Frames received");
         let frames_out = counter("sent_frames", "Frames sent");
         let turns = counter("turns", "Turns of the event loop");
@@ -360,6 +370,8 @@ impl Metrics {
             batch_operations,
             bytes_in,
             bytes_out,
+            bulk_bytes_in,
+            bulk_bytes_out,
             frames_in,
             frames_out,
             turns,

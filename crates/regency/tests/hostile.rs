@@ -12,9 +12,9 @@ use harness::session::{Session, is_refusal};
 use harness::{PATIENCE, eventually};
 use regency::metrics::Fault;
 use regency::protocol::codec::Wire;
-use regency::protocol::ids::ReplicaId;
+use regency::protocol::ids::{Regency, ReplicaId};
 use regency::protocol::limits::{CLIENT_FRAME_BYTES_MAX, Settings};
-use regency::protocol::message::{Message, Outcome, Refusal};
+use regency::protocol::message::{Message, Outcome, Refusal, Stop};
 use regency::protocol::view::RequestAuth;
 use regency::replica::Patience;
 use regency::transport::{Hello, RefusalCode, Role};
@@ -116,6 +116,19 @@ fn a_peer_that_sends_garbage_is_cut_off_and_may_come_back() {
     assert!(impostor.is_closed_within(PATIENCE));
     is_counted(&cluster, Fault::UnknownVersion, before);
     cluster.wait_connected();
+}
+
+#[test]
+fn a_line_for_bulk_is_a_members_and_carries_nothing_else() {
+    let cluster = TestCluster::start(Plan::default());
+    let stranger = Channel::open(&cluster, 0, &client_key(0), Role::Bulk(ReplicaId(3)));
+    assert_eq!(stranger.err(), Some(RefusalCode::WrongKey));
+    let mut line = Channel::open(&cluster, 0, &replica_key(3), Role::Bulk(ReplicaId(3))).unwrap();
+    let stop = Stop { view: cluster.view().id(), regency: Regency(1) };
+    line.send(&Message::Stop(stop).to_frame());
+    assert!(line.is_closed_within(PATIENCE));
+    is_counted(&cluster, Fault::WrongLane, 0);
+    assert_eq!(Session::open(&cluster, client_key(0), 1).add(3), 3);
 }
 
 #[test]

@@ -156,6 +156,10 @@ fn a_replica_whose_disk_was_replaced_gets_everything_and_votes_again() {
         assert!(cluster.replicas[&3].metrics().transfers.get() > 0, "by a snapshot");
         let given: u64 = (0..3).map(|id| cluster.replicas[&id].metrics().donated_chunks.get()).sum();
         assert!(given > 0);
+        // What is asked for before those lines are there comes on the others.
+        eventually("most of it came on lines of its own", || {
+            cluster.replicas[&3].metrics().bulk_bytes_in.get() > (30 * OPERATION_BYTES) as u64
+        });
         pile(&client, 20);
         wait_normal(&cluster, 3);
         // Its votes are needed now, and its log has them.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use regency_protocol::codec::pieces::{Assembler, Pieces};
 use regency_protocol::ids::{ClientId, ReplicaId};
-use regency_protocol::message::Reply;
+use regency_protocol::message::{Message, Reply};
 
 use crate::transport::{Link, LinkCounters};
 
@@ -18,15 +18,31 @@ pub(super) struct ConnectionId {
     pub(super) serial: u64,
 }
 
+/// What a line to another member is for [ST-4].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Ordering, and everything else that is small.
+    Order,
+    /// What is fetched and given: it fills its own buffers, and waits for its own lost packets.
+    Bulk,
+}
+
+impl Lane {
+    /// Where `message` goes.
+    pub(super) fn of(message: &Message) -> Self {
+        if matches!(message, Message::Fetch(_) | Message::Supply(_)) { Self::Bulk } else { Self::Order }
+    }
+}
+
 /// What a connection has become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// This replica called the other one and waits for TLS and the WELCOME.
-    Calling(ReplicaId),
+    Calling(ReplicaId, Lane),
     /// Somebody called: TLS and the HELLO are due.
     Answering,
     /// A channel to another member.
-    Peer(ReplicaId),
+    Peer(ReplicaId, Lane),
     /// A client's channel.
     Client(ClientId),
     /// Told why it is refused; closed when that is sent.
@@ -119,10 +135,10 @@ impl Connection {
     /// Looks whether the connection has got on since the last look; tells what it has waited for too long.
     pub(super) fn stall(&mut self, now: Instant, patience: &Patience) -> Option<Stall> {
         match self.stage {
-            Stage::Calling(_) | Stage::Answering | Stage::Refused => {
+            Stage::Calling(..) | Stage::Answering | Stage::Refused => {
                 (now.duration_since(self.opened) >= patience.handshake).then_some(Stall::Handshake)
             }
-            Stage::Peer(_) | Stage::Client(_) => self.stall_of_channel(now, patience),
+            Stage::Peer(..) | Stage::Client(_) => self.stall_of_channel(now, patience),
         }
     }
 

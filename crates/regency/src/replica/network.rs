@@ -29,7 +29,7 @@ use regency_protocol::view::View;
 use slab::Slab;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, ConnectionId, Patience, Stage, Stall};
+use super::connection::{Connection, ConnectionId, Lane, Patience, Stage, Stall};
 use super::inbound::Inbound;
 use super::peers::Peers;
 use super::resolver::Resolver;
@@ -52,6 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const SOCKET_BYTES_PER_TURN: usize = 256 << 10;
 /// Bytes read from all clients in one turn.
 const CLIENT_BYTES_PER_TURN: u64 = 4 << 20;
+/// Bytes read in one turn from the lines for bulk, after everything else.
+const BULK_BYTES_PER_TURN: u64 = 1 << 20;
 /// Bytes that may wait for a peer that does not read; then the line is cut, and heals by LINK-1 and LINK-2. More than
 /// what one that fell behind is answered in a period.
 const PEER_OUTBOUND_BYTES_MAX: usize = 2 * FETCH_ANSWER_BYTES_PER_PERIOD_MAX;
@@ -84,7 +86,10 @@ pub(super) struct Network {
     me: ReplicaId,
     connections: Slab<Connection>,
     next_serial: u64,
+    /// The lines for ordering.
     peers: Peers,
+    /// Those for what is fetched and given.
+    bulk: Peers,
     resolver: Resolver,
     /// Open connections of each client.
     clients: HashMap<ClientId, usize>,
@@ -92,8 +97,7 @@ pub(super) struct Network {
     client_outbound: usize,
     /// Connections that have not said who they are, oldest first; may name some that have, or are gone.
     answering: VecDeque<ConnectionId>,
-    readable_peers: VecDeque<usize>,
-    readable_clients: VecDeque<usize>,
+    readable: Readable,
     dirty: Vec<usize>,
     /// What has happened to lines since the last read.
     notices: Vec<Inbound>,
@@ -106,6 +110,29 @@ pub(super) struct Network {
     scratch: Vec<u8>,
     metrics: Arc<Metrics>,
     quieter: Quieter,
+}
+
+/// The slots of connections that may hold unread bytes, by whose turn it is.
+#[derive(Default)]
+struct Readable {
+    peers: VecDeque<usize>,
+    clients: VecDeque<usize>,
+    bulk: VecDeque<usize>,
+}
+
+impl Readable {
+    fn push(&mut self, stage: Stage, slot: usize) {
+        let queue = match stage {
+            Stage::Peer(_, Lane::Order) | Stage::Calling(..) => &mut self.peers,
+            Stage::Client(_) | Stage::Answering | Stage::Refused => &mut self.clients,
+            Stage::Peer(_, Lane::Bulk) => &mut self.bulk,
+        };
+        queue.push_back(slot);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.peers.is_empty() && self.clients.is_empty() && self.bulk.is_empty()
+    }
 }
 
 /// Why a connection ends.
@@ -142,6 +169,7 @@ impl Network {
             listener,
             identity,
             peers: Peers::new(&view, me, now),
+            bulk: Peers::new(&view, me, now),
             view,
             me,
             connections: Slab::new(),
@@ -151,8 +179,7 @@ impl Network {
             client_connections: 0,
             client_outbound: 0,
             answering: VecDeque::new(),
-            readable_peers: VecDeque::new(),
-            readable_clients: VecDeque::new(),
+            readable: Readable::default(),
             dirty: Vec::new(),
             notices: Vec::new(),
             is_accepting: true,
@@ -166,6 +193,13 @@ impl Network {
             quieter: Quieter::default(),
         };
         Ok((network, waker))
+    }
+
+    fn lines(&mut self, lane: Lane) -> &mut Peers {
+        match lane {
+            Lane::Order => &mut self.peers,
+            Lane::Bulk => &mut self.bulk,
+        }
     }
 
     /// To how many other members there is a channel.
@@ -200,12 +234,7 @@ impl Network {
                         && !connection.is_readable
                     {
                         connection.is_readable = true;
-                        match connection.stage {
-                            Stage::Peer(_) | Stage::Calling(_) => self.readable_peers.push_back(slot),
-                            Stage::Client(_) | Stage::Answering | Stage::Refused => {
-                                self.readable_clients.push_back(slot);
-                            }
-                        }
+                        self.readable.push(connection.stage, slot);
                     }
                     if event.is_writable() && connection.link.has_outbound() && !connection.is_dirty {
                         connection.is_dirty = true;
@@ -217,7 +246,8 @@ impl Network {
         Ok(())
     }
 
-    /// Appends what has arrived: all from peers, and from clients up to a budget, one after the other.
+    /// Appends what has arrived: all from peers, and from clients up to a budget, one after the other; then what others
+    /// give, up to a budget too.
     pub(super) fn read(&mut self, inbox: &mut Vec<Inbound>) {
         let now = Instant::now();
         self.accept(now);
@@ -226,27 +256,33 @@ impl Network {
             self.sweep(now);
         }
         inbox.append(&mut self.notices);
-        for _ in 0..self.readable_peers.len() {
-            if let Some(slot) = self.readable_peers.pop_front() {
-                self.read_from(slot, inbox);
-            }
-        }
+        self.read_all(|readable| &mut readable.peers, u64::MAX, inbox);
+        self.read_all(|readable| &mut readable.clients, CLIENT_BYTES_PER_TURN, inbox);
+        self.read_all(|readable| &mut readable.bulk, BULK_BYTES_PER_TURN, inbox);
+        inbox.append(&mut self.notices);
+    }
+
+    /// Reads each connection of a queue once, as far as `budget` goes.
+    fn read_all(
+        &mut self,
+        queue: impl Fn(&mut Readable) -> &mut VecDeque<usize>,
+        budget: u64,
+        inbox: &mut Vec<Inbound>,
+    ) {
         let mut taken = 0;
-        for _ in 0..self.readable_clients.len() {
-            if taken >= CLIENT_BYTES_PER_TURN {
+        for _ in 0..queue(&mut self.readable).len() {
+            if taken >= budget {
                 break;
             }
-            if let Some(slot) = self.readable_clients.pop_front() {
+            if let Some(slot) = queue(&mut self.readable).pop_front() {
                 taken += self.read_from(slot, inbox);
             }
         }
-        inbox.append(&mut self.notices);
     }
 
     /// Whether there is something to be read without waiting.
     fn has_unread(&self) -> bool {
-        !self.readable_peers.is_empty()
-            || !self.readable_clients.is_empty()
+        !self.readable.is_empty()
             || !self.notices.is_empty()
             || !self.dirty.is_empty()
             || (self.is_accepting && self.accept_after.is_none())
@@ -254,7 +290,7 @@ impl Network {
 
     /// The earlier of `timeout` and the time until the network itself has something to do.
     fn until_due(&self, timeout: Option<Duration>) -> Option<Duration> {
-        let due = [Some(self.next_sweep), self.peers.next_due(), self.accept_after];
+        let due = [Some(self.next_sweep), self.peers.next_due(), self.bulk.next_due(), self.accept_after];
         let now = Instant::now();
         let own = due.into_iter().flatten().min().map(|due| {
             // Rounded up to what the system can wait, or the loop would spin for the rest of a millisecond.
@@ -291,10 +327,7 @@ impl Network {
         }
         let Some(connection) = self.connections.get_mut(slot) else { return taken };
         if connection.is_readable {
-            match connection.stage {
-                Stage::Peer(_) | Stage::Calling(_) => self.readable_peers.push_back(slot),
-                Stage::Client(_) | Stage::Answering | Stage::Refused => self.readable_clients.push_back(slot),
-            }
+            self.readable.push(connection.stage, slot);
         }
         // What came may have moved the TLS handshake on.
         if connection.link.has_outbound() && !connection.is_dirty {
@@ -307,7 +340,7 @@ impl Network {
     fn on_frame(&mut self, id: ConnectionId, frame: Bytes, inbox: &mut Vec<Inbound>) -> Result<(), End> {
         let Some(stage) = self.get_mut(id).map(|connection| connection.stage) else { return Ok(()) };
         match stage {
-            Stage::Peer(from) => {
+            Stage::Peer(from, lane) => {
                 let frame = if pieces::is_piece(&frame) {
                     match self.on_piece(id, &frame)? {
                         Some(whole) => whole,
@@ -317,6 +350,10 @@ impl Network {
                     frame
                 };
                 let message = Message::decode(frame).map_err(|error| undecodable(&error))?;
+                if lane == Lane::Bulk && Lane::of(&message) != lane {
+                    let cause = "on the line for what is fetched and given came something else";
+                    return Err(End::Fault(Fault::WrongLane, cause.to_owned()));
+                }
                 inbox.push(Inbound::Peer { from, message });
                 Ok(())
             }
@@ -334,7 +371,7 @@ impl Network {
                 Ok(())
             }
             Stage::Answering => self.on_hello(id, &frame),
-            Stage::Calling(peer) => self.on_answer(id, peer, &frame),
+            Stage::Calling(peer, lane) => self.on_answer(id, peer, lane, &frame),
             Stage::Refused => Ok(()),
         }
     }
@@ -405,8 +442,8 @@ impl Network {
         connection.link.close();
         let now = Instant::now();
         match stage {
-            Stage::Peer(peer) | Stage::Calling(peer) => {
-                if self.peers.on_down(peer, Some(id), now) {
+            Stage::Peer(peer, lane) | Stage::Calling(peer, lane) => {
+                if self.lines(lane).on_down(peer, Some(id), now) && lane == Lane::Order {
                     self.notices.push(Inbound::Disconnected(peer));
                 }
             }
@@ -427,7 +464,7 @@ impl Network {
     fn note_end(&mut self, stage: Stage, address: Option<SocketAddr>, end: End, now: Instant) {
         let address = address.map_or_else(|| "?".to_owned(), |address| address.to_string());
         let whose = match stage {
-            Stage::Peer(peer) | Stage::Calling(peer) => format!("replica {peer}"),
+            Stage::Peer(peer, _) | Stage::Calling(peer, _) => format!("replica {peer}"),
             Stage::Client(client) => format!("client {client}"),
             Stage::Answering | Stage::Refused => "somebody".to_owned(),
         };
@@ -465,6 +502,10 @@ fn tally(metrics: &Metrics, connection: &mut Connection) {
     let before = std::mem::replace(&mut connection.tallied, now);
     metrics.bytes_in.inc_by(now.bytes_in - before.bytes_in);
     metrics.bytes_out.inc_by(now.bytes_out - before.bytes_out);
+    if matches!(connection.stage, Stage::Peer(_, Lane::Bulk)) {
+        metrics.bulk_bytes_in.inc_by(now.bytes_in - before.bytes_in);
+        metrics.bulk_bytes_out.inc_by(now.bytes_out - before.bytes_out);
+    }
     metrics.frames_in.inc_by(now.frames_in - before.frames_in);
     metrics.frames_out.inc_by(now.frames_out - before.frames_out);
 }

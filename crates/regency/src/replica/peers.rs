@@ -140,6 +140,16 @@ impl Peers {
         was_up
     }
 
+    /// `id` can be reached: it is called at once, if this replica calls.
+    pub(super) fn on_reachable(&mut self, id: ReplicaId, now: Instant) {
+        if let Some(peer) = self.get_mut(id)
+            && let Line::Down(at) = &mut peer.line
+        {
+            *at = now.min(*at);
+            peer.failures = 0;
+        }
+    }
+
     /// The next call of `id` waits as long as calls ever wait: somebody has to mend something first.
     pub(super) fn on_refused(&mut self, id: ReplicaId) {
         if let Some(peer) = self.get_mut(id) {

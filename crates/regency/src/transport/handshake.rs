@@ -20,6 +20,7 @@ const TEXT_BYTES_MAX: usize = 256;
 const HELLO_BYTES: usize = 8 + 2 + 32 + 1 + 2 + 8;
 const ROLE_REPLICA: u8 = 0;
 const ROLE_CLIENT: u8 = 1;
+const ROLE_BULK: u8 = 2;
 const ANSWER_WELCOME: u8 = 0;
 const ANSWER_REFUSED: u8 = 1;
 
@@ -28,6 +29,8 @@ const ANSWER_REFUSED: u8 = 1;
 pub enum Role {
     /// As this member.
     Replica(ReplicaId),
+    /// As this member, for what is fetched and given only.
+    Bulk(ReplicaId),
     /// As the client that its key makes it.
     Client,
 }
@@ -167,6 +170,7 @@ impl Hello {
         out.extend_from_slice(&self.cluster.0);
         let (role, id) = match self.role {
             Role::Replica(id) => (ROLE_REPLICA, id.0),
+            Role::Bulk(id) => (ROLE_BULK, id.0),
             Role::Client => (ROLE_CLIENT, 0),
         };
         out.push(role);
@@ -189,6 +193,7 @@ impl Hello {
         let id = u16::from_le_bytes(take(&mut rest)?);
         let role = match (role, id) {
             (ROLE_REPLICA, id) => Role::Replica(ReplicaId(id)),
+            (ROLE_BULK, id) => Role::Bulk(ReplicaId(id)),
             (ROLE_CLIENT, 0) => Role::Client,
             _ => return Err(HandshakeError::Malformed),
         };
@@ -208,8 +213,8 @@ impl Hello {
             return Err(RefusalCode::WrongCluster);
         }
         match self.role {
-            Role::Replica(id) if id == me => Err(RefusalCode::WrongKey),
-            Role::Replica(id) => match view.member(id) {
+            Role::Replica(id) | Role::Bulk(id) if id == me => Err(RefusalCode::WrongKey),
+            Role::Replica(id) | Role::Bulk(id) => match view.member(id) {
                 None => Err(RefusalCode::UnknownReplica),
                 Some(member) if member.key == *key => Ok(()),
                 Some(_) => Err(RefusalCode::WrongKey),

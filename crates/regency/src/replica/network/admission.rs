@@ -7,7 +7,7 @@ use regency_protocol::digest;
 use regency_protocol::ids::ReplicaId;
 use tracing::{info, warn};
 
-use super::super::connection::{ConnectionId, Stage};
+use super::super::connection::{ConnectionId, Lane, Stage};
 use super::super::inbound::Inbound;
 use super::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, ANSWERING_MAX, CLIENT_CONNECTIONS_MAX,
@@ -84,7 +84,7 @@ impl Network {
         let client = digest::client_id(&key);
         let verdict = hello.check(&key, &self.view, self.me).and_then(|()| match hello.role {
             _ if self.is_stopping => Err(RefusalCode::Stopping),
-            Role::Replica(_) => Ok(()),
+            Role::Replica(_) | Role::Bulk(_) => Ok(()),
             Role::Client => {
                 let of_client = self.clients.get(&client).copied().unwrap_or(0);
                 if self.client_connections >= CLIENT_CONNECTIONS_MAX
@@ -102,7 +102,8 @@ impl Network {
         let welcome = Answer::Welcome { view: self.view.id() };
         self.queue(id, &welcome.encode());
         match hello.role {
-            Role::Replica(peer) => self.on_channel(id, peer),
+            Role::Replica(peer) => self.on_channel(id, peer, Lane::Order),
+            Role::Bulk(peer) => self.on_channel(id, peer, Lane::Bulk),
             Role::Client => {
                 if let Some(connection) = self.get_mut(id) {
                     connection.stage = Stage::Client(client);
@@ -127,17 +128,23 @@ impl Network {
     }
 
     /// The answer of a member that this replica called.
-    pub(super) fn on_answer(&mut self, id: ConnectionId, peer: ReplicaId, frame: &[u8]) -> Result<(), End> {
+    pub(super) fn on_answer(
+        &mut self,
+        id: ConnectionId,
+        peer: ReplicaId,
+        lane: Lane,
+        frame: &[u8],
+    ) -> Result<(), End> {
         let answer =
             Answer::decode(frame).map_err(|error| End::Fault(Fault::BadHandshake, error.to_string()))?;
         match answer {
             Answer::Welcome { .. } => {
-                self.on_channel(id, peer);
+                self.on_channel(id, peer, lane);
                 Ok(())
             }
             Answer::Refused { code, text } => {
                 if !code.is_temporary() {
-                    self.peers.on_refused(peer);
+                    self.lines(lane).on_refused(peer);
                 }
                 Err(End::Fault(Fault::RefusedByPeer, format!("replica {peer} refuses this one: {text}")))
             }
@@ -145,14 +152,18 @@ impl Network {
     }
 
     /// A connection has become the channel to a member.
-    fn on_channel(&mut self, id: ConnectionId, peer: ReplicaId) {
+    fn on_channel(&mut self, id: ConnectionId, peer: ReplicaId, lane: Lane) {
         let Some(connection) = self.get_mut(id) else { return };
-        connection.stage = Stage::Peer(peer);
+        connection.stage = Stage::Peer(peer, lane);
         connection.link.set_limits(PEER_LIMITS);
-        let was_up = self.peers.channel(peer).is_some();
-        if let Some(old) = self.peers.on_up(peer, id) {
+        let was_up = self.lines(lane).channel(peer).is_some();
+        if let Some(old) = self.lines(lane).on_up(peer, id) {
             self.end(old, End::Replaced);
         }
+        if lane == Lane::Bulk {
+            return;
+        }
+        self.bulk.on_reachable(peer, Instant::now());
         if was_up {
             self.notices.push(Inbound::Disconnected(peer));
         }

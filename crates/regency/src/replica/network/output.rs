@@ -8,7 +8,7 @@ use regency_protocol::ids::{ReplicaId, ViewId};
 use regency_protocol::limits::{CLIENT_FRAME_BYTES_MAX, DONOR_QUESTIONS_MAX, REPLIES_MAX};
 use regency_protocol::message::{Message, Outcome, ReplicaMessage, Reply};
 
-use super::super::connection::{ConnectionId, Stage};
+use super::super::connection::{ConnectionId, Lane, Stage};
 use super::{CLIENTS_OUTBOUND_BYTES_MAX, End, Network, end_of};
 use crate::metrics::Fault;
 use crate::transport::FlushOutcome;
@@ -28,9 +28,11 @@ impl Network {
         }
     }
 
-    /// Sends to one member; without a channel to it the message is dropped [LINK-1].
+    /// Sends to one member; without a channel to it the message is dropped [LINK-1]. What belongs on a line of its own
+    /// shares the other one as long as that is not there.
     fn send(&mut self, to: ReplicaId, message: &Message) {
-        if let Some(channel) = self.peers.channel(to) {
+        let own = self.lines(Lane::of(message)).channel(to);
+        if let Some(channel) = own.or_else(|| self.peers.channel(to)) {
             self.encode_message(message);
             match self.long_message() {
                 Some(long) => self.queue_long(channel, &long),
@@ -150,7 +152,7 @@ impl Network {
             }
             (Ok(FlushOutcome::Done), Stage::Refused) => self.end(id, End::Refused),
             // The piece is written in the next turn, after the votes of that turn.
-            (Ok(FlushOutcome::Done), Stage::Peer(_)) => {
+            (Ok(FlushOutcome::Done), Stage::Peer(..)) => {
                 self.queue_piece(id);
             }
             (Ok(_), _) => {}
