@@ -26,7 +26,7 @@ const CFT_SIZES: [u16; 6] = [3, 3, 3, 4, 5, 7];
 /// From this size on a schedule takes ten times as long as at the usual one: of 100 that drew such a size, so many
 /// get the usual one after all.
 const LARGE: u16 = 10;
-const LARGE_GIVEN_UP: u64 = 60;
+const LARGE_GIVEN_UP: u64 = 85;
 
 pub(crate) fn view(seed: u64, mode: Mode, stream: &mut Stream) -> View {
     let n = match mode {
