@@ -23,6 +23,13 @@ fn the_last_regency_is_not_left_in_a_loop() {
     holds(839, Scenario::BeyondFaults);
 }
 
+/// With more than `f` liars a replica decided what the others did not, and took their state over: its log contradicted
+/// itself, and it lived on although it had refused to start.
+#[test]
+fn a_replica_whose_log_contradicts_itself_stays_away() {
+    holds(182_150, Scenario::BeyondFaults);
+}
+
 /// One shrunk schedule a line, as `regency sim --shrink` prints it.
 const SHRUNK: &str = include_str!("regressions.txt");
 
