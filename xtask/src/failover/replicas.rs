@@ -86,7 +86,12 @@ impl Replicas {
 
     /// Starts a replica that was killed again.
     pub(crate) fn restart(&mut self, replica: usize) -> Result<()> {
-        let process = self.spawn(replica, None)?;
+        self.restart_with(replica, None)
+    }
+
+    /// The same, and it may do wrong from now on.
+    pub(crate) fn restart_with(&mut self, replica: usize, adversity: Option<(&Binary, &str)>) -> Result<()> {
+        let process = self.spawn(replica, adversity)?;
         *self.processes.get_mut(replica).context("no such replica")? = process;
         Ok(())
     }

@@ -19,6 +19,9 @@ const CLIENTS: &str = "100";
 const RATE: f64 = 0.3;
 /// What a join must reach, bytes a second from the start of the process to a replica that takes part.
 const JOIN_RATE_MIN: f64 = 100e6;
+/// What a donor may do wrong, and how many times as long a join may take with `f` of them.
+const LIES: [&str; 2] = ["false-chunks", "withhold-chunks"];
+const LIES_COST_MAX: f64 = 1.5;
 /// What clients keep of the load.
 const KEPT_MIN: f64 = 0.7;
 /// Operations that a sleeping replica misses.
@@ -42,7 +45,11 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     let rate = capacity * RATE;
     println!("transfers: {capacity:.0} operations a second; the load is {rate:.0}");
     sleep(&mut subject, rate)?;
-    join(&mut subject, size, rate)?;
+    let honest = join(&mut subject, size, rate)?;
+    let adverse = Binary::adversity(repository)?;
+    for lie in LIES {
+        join_among_liars(&mut subject, (&adverse, lie), size, rate, honest)?;
+    }
     wipe_and_join(&mut subject, rate, cycles, &mut Random::new(seed))?;
     scratch.discard();
     Ok(())
@@ -64,10 +71,9 @@ fn under_load<T>(
     Ok((outcome?, reached? / rate))
 }
 
-/// One replica with an empty directory gets everything from the others.
-fn join(subject: &mut Subject, size: u64, rate: f64) -> Result<()> {
-    let seconds = 5 + size / 50;
-    let (time, kept) = under_load(subject, seconds, rate, |subject| wiped(subject, 3))?;
+/// One replica with an empty directory gets everything from the others; returns how long that took.
+fn join(subject: &mut Subject, size: u64, rate: f64) -> Result<Duration> {
+    let (time, kept) = under_load(subject, load_seconds(size), rate, |subject| wiped(subject, 3))?;
     let speed = (size << 20) as f64 / time.as_secs_f64();
     println!(
         "transfers: {size} MiB joined in {:.1} s, {:.0} MB/s; clients kept {:.0}% of the load",
@@ -77,7 +83,37 @@ fn join(subject: &mut Subject, size: u64, rate: f64) -> Result<()> {
     );
     ensure!(speed >= JOIN_RATE_MIN, "less than {:.0} MB/s", JOIN_RATE_MIN / 1e6);
     ensure!(kept >= KEPT_MIN, "clients kept less than {:.0}%", KEPT_MIN * 100.0);
+    Ok(time)
+}
+
+/// The same, and one of the donors lies.
+fn join_among_liars(
+    subject: &mut Subject,
+    adversity: (&Binary, &str),
+    size: u64,
+    rate: f64,
+    honest: Duration,
+) -> Result<()> {
+    subject.replicas.kill(0)?;
+    subject.replicas.restart_with(0, Some(adversity))?;
+    subject.await_level(0, LIMIT)?;
+    let (time, _) = under_load(subject, load_seconds(size), rate, |subject| wiped(subject, 3))?;
+    subject.replicas.kill(0)?;
+    subject.replicas.restart(0)?;
+    subject.await_level(0, LIMIT)?;
+    let cost = time.as_secs_f64() / honest.as_secs_f64();
+    println!(
+        "transfers: with a donor that does {}, joined in {:.1} s: {cost:.2} times as long",
+        adversity.1,
+        time.as_secs_f64()
+    );
+    ensure!(cost <= LIES_COST_MAX, "more than {LIES_COST_MAX} times as long");
     Ok(())
+}
+
+/// Seconds of load that a join needs, even a slow one.
+fn load_seconds(size: u64) -> u64 {
+    5 + size / 50
 }
 
 /// Kills a replica, removes its data, starts it again, and waits until it takes part.

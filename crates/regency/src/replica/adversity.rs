@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use regency_protocol::action::Recipients;
 use regency_protocol::ids::ReplicaId;
-use regency_protocol::message::{Batch, Message, Propose};
+use regency_protocol::message::{Batch, Message, Propose, Supply};
 use regency_protocol::time::Timestamp;
 use regency_protocol::view::View;
 
@@ -18,14 +19,20 @@ pub enum Adversity {
     DelayProposals(Duration),
     /// Half of the members get another PROPOSE for the same instance than the rest.
     Equivocate,
+    /// Every chunk that is given for a state transfer has a byte turned over.
+    FalseChunks,
+    /// No chunk is given to anybody who asks.
+    WithholdChunks,
 }
 
 impl Adversity {
-    /// `delay-proposals=499ms` or `equivocate`; `None` for anything else.
+    /// `delay-proposals=499ms`, `equivocate`, `false-chunks` or `withhold-chunks`; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once('=') {
             None if text == "equivocate" => Some(Self::Equivocate),
+            None if text == "false-chunks" => Some(Self::FalseChunks),
+            None if text == "withhold-chunks" => Some(Self::WithholdChunks),
             Some(("delay-proposals", delay)) => {
                 let delay = delay.strip_suffix("ms")?.parse().ok()?;
                 Some(Self::DelayProposals(Duration::from_millis(delay)))
@@ -75,6 +82,11 @@ impl Conduct {
                     send(Recipients::One(*peer), if is_first_half { &one } else { &other });
                 }
             }
+            (Some(Adversity::FalseChunks), Message::Supply(Supply::Chunk { instance, index, bytes })) => {
+                let bytes = turned_over(&bytes);
+                send(to, &Message::Supply(Supply::Chunk { instance, index, bytes }));
+            }
+            (Some(Adversity::WithholdChunks), Message::Supply(Supply::Chunk { .. })) => {}
             (_, message) => send(to, &message),
         }
     }
@@ -98,6 +110,13 @@ fn altered(propose: &Propose) -> Propose {
     Propose { batch: Arc::new(Batch { timestamp, ..(*propose.batch).clone() }), ..propose.clone() }
 }
 
+/// The same bytes but for the last one.
+fn turned_over(bytes: &[u8]) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    bytes.iter_mut().last().into_iter().for_each(|byte| *byte = !*byte);
+    bytes.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +126,8 @@ mod tests {
         let delay = Adversity::DelayProposals(Duration::from_millis(499));
         assert_eq!(Adversity::parse("delay-proposals=499ms"), Some(delay));
         assert_eq!(Adversity::parse("equivocate"), Some(Adversity::Equivocate));
+        assert_eq!(Adversity::parse("false-chunks"), Some(Adversity::FalseChunks));
+        assert_eq!(Adversity::parse("withhold-chunks"), Some(Adversity::WithholdChunks));
         for wrong in ["", "delay-proposals", "delay-proposals=5", "equivocate=1"] {
             assert_eq!(Adversity::parse(wrong), None, "{wrong}");
         }
