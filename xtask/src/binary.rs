@@ -12,13 +12,15 @@ use crate::repository::Repository;
 #[derive(Clone, Debug)]
 pub(crate) struct Binary {
     path: PathBuf,
+    /// The network namespace that it runs in, if it is not the usual one.
+    namespace: Option<String>,
 }
 
 impl Binary {
     /// The release build: what users run.
     pub(crate) fn release(repository: &Repository) -> Result<Self> {
         build(repository, &[])?;
-        Ok(Self { path: uplifted(repository) })
+        Ok(Self { path: uplifted(repository), namespace: None })
     }
 
     /// The release build with the mutants.
@@ -44,12 +46,24 @@ impl Binary {
         if has_plain {
             fs::rename(&aside, &plain).context("cannot put the plain build back")?;
         }
-        Ok(Self { path })
+        Ok(Self { path, namespace: None })
+    }
+
+    /// The same one in a network namespace.
+    pub(crate) fn inside(&self, namespace: &str) -> Self {
+        Self { path: self.path.clone(), namespace: Some(namespace.to_owned()) }
     }
 
     /// A call of it, not started yet.
     pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(&self.path);
+        let mut command = match &self.namespace {
+            None => Command::new(&self.path),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(&self.path);
+                command
+            }
+        };
         command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
         command
     }

@@ -1,10 +1,13 @@
 //! Real replicas of a key-value store whose state is large, for recipes that measure what they do with it.
 
+pub(crate) mod namespaces;
+pub(crate) mod partitions;
 pub(crate) mod recovery;
 pub(crate) mod transfers;
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,6 +26,10 @@ const LOAD_RECORDS: &str = "1000";
 /// How long anything may take that needs no figure of its own.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// Clients of the load beside a transfer, and the part of what the cluster can do that it is.
+const CLIENTS: &str = "100";
+const RATE: f64 = 0.3;
+
 /// A cluster and the way to use it.
 struct Subject {
     binary: Binary,
@@ -32,15 +39,13 @@ struct Subject {
 impl Subject {
     /// A cluster that serves, with `mib` MiB of values.
     fn start(binary: &Binary, scratch: &Path, settings: &[&str], mib: u64) -> Result<Self> {
-        let setup = Setup {
-            replicas: 4,
-            service: "kv",
-            request_auth: "channel",
-            durability: "sync",
-            settings,
-            adversity: None,
-        };
-        let subject = Self { binary: binary.clone(), replicas: Replicas::start(binary, scratch, &setup)? };
+        let replicas = Replicas::start(binary, scratch, &setup(settings))?;
+        Self::filled(binary.clone(), replicas, mib)
+    }
+
+    /// These replicas, with `mib` MiB of values.
+    fn filled(binary: Binary, replicas: Replicas, mib: u64) -> Result<Self> {
+        let subject = Self { binary, replicas };
         let begun = Instant::now();
         let records = (mib * 1024 * 1024 / VALUE_BYTES).to_string();
         let bytes = VALUE_BYTES.to_string();
@@ -97,6 +102,34 @@ impl Subject {
     fn memory(&self, replica: usize) -> Result<Memory> {
         Ok(Memory { pid: u32::try_from(self.figure(replica, "pid")?)? })
     }
+}
+
+/// A durable key-value store.
+fn setup<'a>(settings: &'a [&'a str]) -> Setup<'a> {
+    Setup {
+        replicas: 4,
+        service: "kv",
+        request_auth: "channel",
+        durability: "sync",
+        settings,
+        adversity: None,
+    }
+}
+
+/// Runs `act` while the load runs; what the load reached of its rate.
+fn under_load<T>(
+    subject: &mut Subject,
+    seconds: u64,
+    rate: f64,
+    act: impl FnOnce(&mut Subject) -> Result<T>,
+) -> Result<(T, f64)> {
+    let (directory, binary) = (subject.replicas.directory().to_owned(), subject.binary.clone());
+    let load = thread::spawn(move || load(&binary, &directory, CLIENTS, seconds, Some(rate)));
+    // The load's sessions are open by then.
+    thread::sleep(Duration::from_secs(1));
+    let outcome = act(subject);
+    let reached = load.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
+    Ok((outcome?, reached? / rate))
 }
 
 fn bench(binary: &Binary, directory: &str, arguments: &[&str]) -> Result<Value> {

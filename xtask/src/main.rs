@@ -57,7 +57,10 @@ const USAGE: &str = "usage: cargo xtask <recipe>
                 a replica that comes back from a large snapshot (1024 MiB) and a long log (100,000 records)
   transfers [--mib N] [--cycles N] [--seed S]
                 replicas that slept or lost everything, under load, with a large state (1024 MiB); then as many that
-                lose everything again (50)
+                lose everything again (50); donors that lie
+  partitions [--mib N] [--cycles N] [--seed S]
+                the same on machines of their own, whose links are cut and mended all the time; needs root, network
+                namespaces and nft
   bench-smoke   short benchmark runs; checks the JSON
   readme        the README's commands in an empty directory
   fuzz [TARGET [SECONDS]]
@@ -91,6 +94,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["damage", arguments @ ..] => damage::run(&repository, arguments),
         ["durability", arguments @ ..] => durability::run(&repository, arguments),
         ["recovery", arguments @ ..] => large_state::recovery::run(&repository, arguments),
+        ["partitions", arguments @ ..] => large_state::partitions::run(&repository, arguments),
         ["transfers", arguments @ ..] => large_state::transfers::run(&repository, arguments),
         ["bench-smoke"] => bench_smoke::run(&repository),
         ["readme"] => readme::run(&repository),

@@ -10,10 +10,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::binary::Binary;
+use crate::large_state::namespaces::Namespaces;
 use crate::process::{Process, free_base_port, signal, wait_until};
 
 /// How long the cluster may take to serve, or to agree again.
 const SERVE_LIMIT: Duration = Duration::from_secs(30);
+/// Where replicas listen that have a machine each.
+const PORT: u16 = 7000;
 /// By this a replica is told what to do wrong.
 const ADVERSITY: &str = "REGENCY_ADVERSITY";
 
@@ -35,6 +38,8 @@ pub(crate) struct Setup<'a> {
 #[derive(Debug)]
 pub(crate) struct Replicas {
     binary: Binary,
+    /// What each replica runs, if that differs.
+    machines: Vec<Binary>,
     scratch: PathBuf,
     directory: PathBuf,
     size: usize,
@@ -50,23 +55,63 @@ impl Replicas {
         Ok(cluster)
     }
 
+    /// The same on machines of their own, each with its own key.
+    pub(crate) fn start_on(
+        binary: &Binary,
+        scratch: &Path,
+        setup: &Setup<'_>,
+        machines: &Namespaces,
+    ) -> Result<Self> {
+        let keys: Vec<PathBuf> =
+            (0..setup.replicas).map(|replica| scratch.join(format!("key-{replica}"))).collect();
+        let mut where_from = Vec::new();
+        for (replica, key) in keys.iter().enumerate() {
+            let made = binary.output(&["keys".as_ref(), "generate".as_ref(), key.as_os_str()])?;
+            ensure!(made.status.success(), "no key: {}", String::from_utf8_lossy(&made.stderr));
+            let public = String::from_utf8(made.stdout)?;
+            let member = format!("{replica}={}:{PORT},{}", machines.address(replica), public.trim());
+            where_from.extend(["--member".to_owned(), member]);
+        }
+        let mut cluster = Self::make(binary, scratch, setup, &where_from)?;
+        for (replica, key) in keys.iter().enumerate() {
+            std::fs::rename(key, cluster.home(replica).join("key"))?;
+            cluster.machines.push(binary.inside(&machines.name(replica)));
+        }
+        cluster.binary = binary.inside(&machines.hub());
+        cluster.launch(None)?;
+        cluster.await_service()?;
+        Ok(cluster)
+    }
+
     /// Makes the cluster; nothing runs yet.
     pub(crate) fn init(binary: &Binary, scratch: &Path, setup: &Setup<'_>) -> Result<Self> {
+        let base_port = free_base_port(setup.replicas)?.to_string();
+        let replicas = setup.replicas.to_string();
+        let where_from = ["--replicas", &replicas, "--base-port", &base_port].map(str::to_owned);
+        Self::make(binary, scratch, setup, &where_from)
+    }
+
+    fn make(binary: &Binary, scratch: &Path, setup: &Setup<'_>, where_from: &[String]) -> Result<Self> {
         let directory = scratch.join("cluster");
         if directory.exists() {
             std::fs::remove_dir_all(&directory)?;
         }
         let name = directory.to_string_lossy().into_owned();
-        let base_port = free_base_port(setup.replicas)?.to_string();
-        let replicas = setup.replicas.to_string();
-        let mut arguments = vec!["init", name.as_str(), "--replicas", &replicas, "--base-port", &base_port];
+        let mut arguments = vec!["init", name.as_str()];
+        arguments.extend(where_from.iter().map(String::as_str));
         arguments.extend(["--service", setup.service, "--request-auth", setup.request_auth]);
         arguments.extend(["--durability", setup.durability]);
         arguments.extend(setup.settings.iter().flat_map(|setting| ["--set", setting]));
         let output = binary.output(&arguments)?;
         ensure!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
-        let (binary, scratch) = (binary.clone(), scratch.to_owned());
-        Ok(Self { binary, scratch, directory, size: usize::from(setup.replicas), processes: Vec::new() })
+        Ok(Self {
+            binary: binary.clone(),
+            machines: Vec::new(),
+            scratch: scratch.to_owned(),
+            directory,
+            size: usize::from(setup.replicas),
+            processes: Vec::new(),
+        })
     }
 
     /// Starts every replica; those that ran before end.
@@ -111,7 +156,7 @@ impl Replicas {
                 command.env(ADVERSITY, wrong);
                 command
             }
-            None => self.binary.command(&["replica"]),
+            None => self.machines.get(replica).unwrap_or(&self.binary).command(&["replica"]),
         };
         command.arg(self.home(replica)).stdout(Stdio::null()).stderr(log);
         Process::start(&format!("replica {replica}"), &mut command)

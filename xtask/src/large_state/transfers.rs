@@ -7,16 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{LIMIT, REPLICAS, Subject, check_flags, mib, number};
+use super::{CLIENTS, LIMIT, RATE, REPLICAS, Subject, check_flags, mib, number, under_load};
 use crate::binary::Binary;
 use crate::process::Scratch;
 use crate::random::Random;
 use crate::repository::Repository;
 
-/// Clients of the load.
-const CLIENTS: &str = "100";
-/// The part of what the cluster can do that the load is.
-const RATE: f64 = 0.3;
 /// What a join must reach, bytes a second from the start of the process to a replica that takes part.
 const JOIN_RATE_MIN: f64 = 100e6;
 /// What a donor may do wrong, and how many times as long a join may take with `f` of them.
@@ -53,22 +49,6 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     wipe_and_join(&mut subject, rate, cycles, &mut Random::new(seed))?;
     scratch.discard();
     Ok(())
-}
-
-/// Runs `act` while the load runs; what the load reached of its rate.
-fn under_load<T>(
-    subject: &mut Subject,
-    seconds: u64,
-    rate: f64,
-    act: impl FnOnce(&mut Subject) -> Result<T>,
-) -> Result<(T, f64)> {
-    let (directory, binary) = (subject.replicas.directory().to_owned(), subject.binary.clone());
-    let load = thread::spawn(move || super::load(&binary, &directory, CLIENTS, seconds, Some(rate)));
-    // The load's sessions are open by then.
-    thread::sleep(Duration::from_secs(1));
-    let outcome = act(subject);
-    let reached = load.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
-    Ok((outcome?, reached? / rate))
 }
 
 /// One replica with an empty directory gets everything from the others; returns how long that took.
