@@ -33,6 +33,12 @@ impl Binary {
         Self::featured(repository, "adversity")
     }
 
+    /// The release build of an example of the library.
+    pub(crate) fn example(repository: &Repository, name: &str) -> Result<Self> {
+        cargo(repository, &["--package", "regency", "--example", name])?;
+        Ok(Self { path: repository.target().join("release/examples").join(name), namespace: None })
+    }
+
     /// A release build with a feature, kept beside the plain one so that neither overwrites the other.
     fn featured(repository: &Repository, feature: &str) -> Result<Self> {
         let plain = uplifted(repository);
@@ -75,10 +81,14 @@ impl Binary {
 }
 
 fn build(repository: &Repository, more: &[&str]) -> Result<()> {
+    cargo(repository, &[&["--package", "regency-cli"], more].concat())
+}
+
+fn cargo(repository: &Repository, what: &[&str]) -> Result<()> {
     let status = Command::new(env!("CARGO"))
         .current_dir(repository.root())
-        .args(["build", "--quiet", "--release", "--locked", "--package", "regency-cli"])
-        .args(more)
+        .args(["build", "--quiet", "--release", "--locked"])
+        .args(what)
         .status()
         .context("cannot run cargo")?;
     ensure!(status.success(), "cargo build failed");

@@ -1,5 +1,6 @@
 //! Real replicas of a key-value store whose state is large, for recipes that measure what they do with it.
 
+pub(crate) mod in_a_file;
 pub(crate) mod namespaces;
 pub(crate) mod partitions;
 pub(crate) mod recovery;
@@ -39,7 +40,7 @@ struct Subject {
 impl Subject {
     /// A cluster that serves, with `mib` MiB of values.
     fn start(binary: &Binary, scratch: &Path, settings: &[&str], mib: u64) -> Result<Self> {
-        let replicas = Replicas::start(binary, scratch, &setup(settings))?;
+        let replicas = Replicas::start(binary, scratch, &setup("kv", settings))?;
         Self::filled(binary.clone(), replicas, mib)
     }
 
@@ -98,22 +99,22 @@ impl Subject {
         })
     }
 
+    /// Kills a replica, removes its data, and starts it again.
+    fn wipe(&mut self, replica: usize) -> Result<()> {
+        self.replicas.kill(replica)?;
+        fs::remove_dir_all(self.replicas.home(replica).join("data"))?;
+        self.replicas.restart(replica)
+    }
+
     /// The memory of a replica's process.
     fn memory(&self, replica: usize) -> Result<Memory> {
         Ok(Memory { pid: u32::try_from(self.figure(replica, "pid")?)? })
     }
 }
 
-/// A durable key-value store.
-fn setup<'a>(settings: &'a [&'a str]) -> Setup<'a> {
-    Setup {
-        replicas: 4,
-        service: "kv",
-        request_auth: "channel",
-        durability: "sync",
-        settings,
-        adversity: None,
-    }
+/// A durable cluster.
+fn setup<'a>(service: &'a str, settings: &'a [&'a str]) -> Setup<'a> {
+    Setup { replicas: 4, service, request_auth: "channel", durability: "sync", settings, adversity: None }
 }
 
 /// Runs `act` while the load runs; what the load reached of its rate.

@@ -58,6 +58,9 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   transfers [--mib N] [--cycles N] [--seed S]
                 replicas that slept or lost everything, under load, with a large state (1024 MiB); then as many that
                 lose everything again (50); donors that lie
+  in-a-file [--mib N]
+                a replica that lost everything, whose service keeps a state (4096 MiB) in a file: what memory it takes
+                to get it back
   partitions [--mib N] [--cycles N] [--seed S]
                 the same on machines of their own, whose links are cut and mended all the time; needs root, network
                 namespaces and nft
@@ -94,6 +97,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["damage", arguments @ ..] => damage::run(&repository, arguments),
         ["durability", arguments @ ..] => durability::run(&repository, arguments),
         ["recovery", arguments @ ..] => large_state::recovery::run(&repository, arguments),
+        ["in-a-file", arguments @ ..] => large_state::in_a_file::run(&repository, arguments),
         ["partitions", arguments @ ..] => large_state::partitions::run(&repository, arguments),
         ["transfers", arguments @ ..] => large_state::transfers::run(&repository, arguments),
         ["bench-smoke"] => bench_smoke::run(&repository),

@@ -83,6 +83,20 @@ impl Replicas {
         Ok(cluster)
     }
 
+    /// Makes a cluster whose replicas run another program, which takes the same arguments, and starts them.
+    pub(crate) fn start_program(
+        binary: &Binary,
+        scratch: &Path,
+        setup: &Setup<'_>,
+        program: &Binary,
+    ) -> Result<Self> {
+        let mut cluster = Self::init(binary, scratch, setup)?;
+        cluster.machines = vec![program.clone(); cluster.size];
+        cluster.launch(None)?;
+        cluster.await_service()?;
+        Ok(cluster)
+    }
+
     /// Makes the cluster; nothing runs yet.
     pub(crate) fn init(binary: &Binary, scratch: &Path, setup: &Setup<'_>) -> Result<Self> {
         let base_port = free_base_port(setup.replicas)?.to_string();

@@ -1,6 +1,5 @@
 //! Replicas that lost everything, and whose links are cut and mended again and again while they get it back.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +32,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     // Removed after the processes in them have ended.
     let machines = Namespaces::new(REPLICAS)?;
     let mut subject = {
-        let setup = super::setup(&["checkpoint_interval=2000"]);
+        let setup = super::setup("kv", &["checkpoint_interval=2000"]);
         let replicas = Replicas::start_on(&binary, scratch.path(), &setup, &machines)?;
         Subject::filled(binary.inside(&machines.hub()), replicas, size)?
     };
@@ -73,9 +72,7 @@ fn come_back(
     victim: usize,
     random: &mut Random,
 ) -> Result<Duration> {
-    subject.replicas.kill(victim)?;
-    fs::remove_dir_all(subject.replicas.home(victim).join("data"))?;
-    subject.replicas.restart(victim)?;
+    subject.wipe(victim)?;
     let others: Vec<usize> = (0..REPLICAS).filter(|other| *other != victim).collect();
     for _ in 0..CUTS {
         pass(random, 50, 600);

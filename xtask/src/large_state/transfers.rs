@@ -1,7 +1,6 @@
 //! Replicas that lost everything, or slept, under a load of less than a third of what the cluster can do: how soon they
 //! are back, and what the clients notice.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -96,12 +95,10 @@ fn load_seconds(size: u64) -> u64 {
     5 + size / 50
 }
 
-/// Kills a replica, removes its data, starts it again, and waits until it takes part.
+/// Takes everything from a replica and waits until it takes part again.
 fn wiped(subject: &mut Subject, replica: usize) -> Result<Duration> {
-    subject.replicas.kill(replica)?;
-    fs::remove_dir_all(subject.replicas.home(replica).join("data"))?;
     let begun = Instant::now();
-    subject.replicas.restart(replica)?;
+    subject.wipe(replica)?;
     subject.await_level(replica, LIMIT)?;
     Ok(begun.elapsed())
 }
