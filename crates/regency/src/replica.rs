@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 use regency_protocol::ids::ReplicaId;
-use regency_protocol::replica::{ReplicaConfig as CoreConfig, Start};
+use regency_protocol::replica::{Replica as Core, ReplicaConfig as CoreConfig, Start};
 use regency_storage::Identity as Owner;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tracing::{info, warn};
@@ -469,10 +469,16 @@ fn spawn(
 
 /// A replica's life, from what is left of the one before to what is kept for the one after.
 fn live(mut parts: Parts, mut directory: DataDirectory) -> Result<(), Failure> {
-    let commands = &parts.commands;
-    let mut is_stopped = || {
-        // Who asks for figures now is not answered.
-        commands.try_iter().any(|command| matches!(command, Command::Stop))
+    let started = Instant::now();
+    let (commands, identity, view) = (&parts.commands, &parts.identity, &parts.view);
+    let mut heed = |core: &Core| {
+        commands.try_iter().any(|command| match command {
+            Command::Stop => true,
+            Command::Status(answer) => {
+                answer(StatusReport::reading(identity, view, &core.status(), started));
+                false
+            }
+        })
     };
     let recovery = Recovery {
         directory: &mut directory,
@@ -482,7 +488,7 @@ fn live(mut parts: Parts, mut directory: DataDirectory) -> Result<(), Failure> {
         reserve_bytes: parts.disk_reserve_bytes,
         waker: parts.waker.clone(),
         metrics: parts.metrics.clone(),
-        is_stopped: &mut is_stopped,
+        heed: &mut heed,
     };
     let Some(recovered) = recovery.run()? else { return Ok(()) };
     let (journal, directory) = EventLoop::new(parts, recovered, directory)?.run()?;

@@ -5,6 +5,7 @@ mod harness;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use harness::cluster::{Plan, TestCluster, client_key};
 use harness::{PATIENCE, eventually};
@@ -66,6 +67,24 @@ impl Service for Flawed {
 
     fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
         self.pile.restore(source)
+    }
+}
+
+/// A pile that takes its time for everything.
+struct Slow(Pile);
+
+impl Service for Slow {
+    fn execute(&mut self, context: &Context, operation: &[u8]) -> Bytes {
+        std::thread::sleep(Duration::from_millis(3));
+        self.0.execute(context, operation)
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        self.0.snapshot()
+    }
+
+    fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
+        self.0.restore(source)
     }
 }
 
@@ -139,6 +158,27 @@ fn restart(cluster: &mut TestCluster, client: &blocking::Client, id: u16) {
         it + 2 >= other
     });
     agree(cluster);
+}
+
+#[test]
+fn a_replica_that_reads_its_log_tells_how_far_it_is() {
+    let mut cluster = TestCluster::new(Plan { durability: Durability::Sync, ..Plan::default() });
+    (0..4).for_each(|id| cluster.start_replica_with(id, Pile::default()));
+    let client = client(&cluster);
+    for _ in 0..250 {
+        client.invoke(vec![1]).unwrap();
+    }
+    agree(&cluster);
+    cluster.stop_replica(3);
+    cluster.start_replica_with(3, Slow(Pile::default()));
+    eventually("it says so while it reads", || {
+        let status = cluster.status(3);
+        let reason = status.readiness.reason.unwrap_or_default();
+        status.state == "recovering"
+            && reason.contains("reads its log")
+            && (1..250).contains(&status.executed)
+    });
+    agree(&cluster);
 }
 
 #[test]

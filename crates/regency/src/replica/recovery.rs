@@ -49,8 +49,8 @@ pub(super) struct Recovery<'a> {
     pub(super) reserve_bytes: u64,
     pub(super) waker: Arc<Waker>,
     pub(super) metrics: Arc<Metrics>,
-    /// Whether somebody wants it to end before it is done.
-    pub(super) is_stopped: &'a mut dyn FnMut() -> bool,
+    /// Answers those who ask meanwhile how far it is; tells whether somebody wants it to end before it is done.
+    pub(super) heed: &'a mut dyn FnMut(&Core) -> bool,
 }
 
 /// A replica that is about to take part.
@@ -232,12 +232,15 @@ impl Recovery<'_> {
                 .map_err(|error| Setback::Failed(unknown_record(position, &error)))?;
             self.replay(&mut core, position, known)?;
             records += 1;
-            if records % RECORDS_PER_LOOK == 0 && told.elapsed() >= TELL_PERIOD {
+            if records % RECORDS_PER_LOOK != 0 {
+                continue;
+            }
+            if (self.heed)(&core) {
+                return Err(Setback::Stopped);
+            }
+            if told.elapsed() >= TELL_PERIOD {
                 told = Instant::now();
                 info!(records, instance = %core.status().executed, "reading the log");
-                if (self.is_stopped)() {
-                    return Err(Setback::Stopped);
-                }
             }
         }
         let (log, tail) = match recovery.finish().map_err(|error| self.setback(error))? {

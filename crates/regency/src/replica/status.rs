@@ -1,17 +1,21 @@
 //! What a running replica tells about itself: figures of the core, of the process, and whether it is ready.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use regency_protocol::replica::{ReplicaState, ReplicaStatus};
 use regency_protocol::view::View;
 use serde::Serialize;
 
+use super::Identity;
 use super::progress::TransferReport;
 use crate::failure::{ErrorCode, Failure};
 
 /// Clock ticks per second in `/proc`: fixed by the kernel's interface.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The state of a replica that reads what it has, or misses what nobody keeps any more.
+const RECOVERING: &str = "recovering";
 
 /// Whether a replica takes part, or why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,14 +85,68 @@ pub struct StatusReport {
     pub readiness: Readiness,
 }
 
+impl StatusReport {
+    /// What the core of a replica tells, and its process; `readiness` is the only word about what is around them.
+    pub(super) fn new(
+        identity: &Identity,
+        view: &View,
+        status: &ReplicaStatus,
+        started: Instant,
+        readiness: Readiness,
+    ) -> Self {
+        let figures = ProcessFigures::read();
+        Self {
+            cluster: view.cluster().to_string(),
+            id: identity.id.0,
+            address: identity.address.clone(),
+            admin: identity.admin.clone(),
+            state: state_name(status.state),
+            view: status.view.0,
+            regency: status.regency.0,
+            leader: status.leader.0,
+            decided: status.decided.0,
+            executed: status.executed.0,
+            chain: status.chain.to_string(),
+            stable_checkpoint: status.stable_checkpoint.0,
+            certified: status.certified.0,
+            pending_requests: status.pending_requests as u64,
+            sessions: status.sessions as u64,
+            retained_from: status.retained_from.0,
+            retained_bytes: status.retained_bytes as u64,
+            peers_connected: 0,
+            clients_connected: 0,
+            service: identity.service.clone(),
+            pid: std::process::id(),
+            resident_bytes: figures.resident_bytes,
+            cpu_seconds: figures.cpu.as_secs_f64(),
+            uptime_seconds: started.elapsed().as_secs_f64(),
+            transfer: None,
+            damage: Vec::new(),
+            readiness,
+        }
+    }
+
+    /// That of a replica which reads its log, and has come to `status`.
+    pub(super) fn reading(
+        identity: &Identity,
+        view: &View,
+        status: &ReplicaStatus,
+        started: Instant,
+    ) -> Self {
+        let reason = format!("recovering: it reads its log, and has come to instance {}", status.executed);
+        let readiness = Readiness { ready: false, reason: Some(reason) };
+        Self { state: RECOVERING, ..Self::new(identity, view, status, started, readiness) }
+    }
+}
+
 /// What the report calls a state of the core.
-pub(super) fn state_name(state: ReplicaState) -> &'static str {
+fn state_name(state: ReplicaState) -> &'static str {
     match state {
         ReplicaState::Normal => "normal",
         ReplicaState::LeaderChange => "leader-change",
         ReplicaState::StateLost => "state-lost",
         ReplicaState::Transfer => "transfer",
-        ReplicaState::Behind => "recovering",
+        ReplicaState::Behind => RECOVERING,
     }
 }
 
@@ -142,16 +200,16 @@ fn too_many_amnesiacs(amnesiacs: usize, view: &View) -> Failure {
 
 /// Memory and CPU time of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct ProcessFigures {
+struct ProcessFigures {
     /// Resident memory.
-    pub(super) resident_bytes: u64,
+    resident_bytes: u64,
     /// User and system time.
-    pub(super) cpu: Duration,
+    cpu: Duration,
 }
 
 impl ProcessFigures {
     /// Of this process, now; zero where the system does not tell.
-    pub(super) fn read() -> Self {
+    fn read() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         Self { resident_bytes: resident_of(&status).unwrap_or(0), cpu: cpu_of(&stat).unwrap_or_default() }

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::super::journal::Obstacle;
 use super::super::progress::TransferReport;
-use super::super::status::{ProcessFigures, Readiness, StatusReport, readiness, state_name};
+use super::super::status::{Readiness, StatusReport, readiness};
 use super::EventLoop;
 use crate::failure::{ErrorCode, Failure};
 
@@ -16,7 +16,6 @@ impl EventLoop {
     pub(super) fn report(&mut self) -> StatusReport {
         self.network.tally();
         let status = self.core.status();
-        let figures = ProcessFigures::read();
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let metrics = &self.metrics;
         metrics.decided.set(gauge(status.decided.0));
@@ -39,37 +38,17 @@ impl EventLoop {
         metrics.transfer_total.set(of(|transfer| transfer.total));
         metrics.transfer_donors.set(of(|transfer| transfer.donors));
         metrics.held_messages.set(gauge(self.held.len() as u64));
-        metrics.resident_bytes.set(gauge(figures.resident_bytes));
-        metrics.cpu_seconds.set(figures.cpu.as_secs_f64());
-        StatusReport {
-            cluster: self.view.cluster().to_string(),
-            id: self.identity.id.0,
-            address: self.identity.address.clone(),
-            admin: self.identity.admin.clone(),
-            state: state_name(status.state),
-            view: status.view.0,
-            regency: status.regency.0,
-            leader: status.leader.0,
-            decided: status.decided.0,
-            executed: status.executed.0,
-            chain: status.chain.to_string(),
-            stable_checkpoint: status.stable_checkpoint.0,
-            certified: status.certified.0,
-            pending_requests: status.pending_requests as u64,
-            sessions: status.sessions as u64,
-            retained_from: status.retained_from.0,
-            retained_bytes: status.retained_bytes as u64,
+        let readiness = self.readiness();
+        let report = StatusReport {
             peers_connected: self.network.peer_channels() as u64,
             clients_connected: self.network.client_connections() as u64,
-            service: self.identity.service.clone(),
-            pid: std::process::id(),
-            resident_bytes: figures.resident_bytes,
-            cpu_seconds: figures.cpu.as_secs_f64(),
-            uptime_seconds: self.started.elapsed().as_secs_f64(),
             transfer,
             damage: self.damage.told.iter().map(Defect::to_string).collect(),
-            readiness: self.readiness(),
-        }
+            ..StatusReport::new(&self.identity, &self.view, &status, self.started, readiness)
+        };
+        metrics.resident_bytes.set(gauge(report.resident_bytes));
+        metrics.cpu_seconds.set(report.cpu_seconds);
+        report
     }
 
     /// Takes what the reading of the disk has found since.
