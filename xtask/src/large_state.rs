@@ -99,11 +99,13 @@ impl Subject {
         })
     }
 
-    /// Kills a replica, removes its data, and starts it again.
-    fn wipe(&mut self, replica: usize) -> Result<()> {
+    /// Kills a replica, removes its data, and starts it again; the moment of that.
+    fn wipe(&mut self, replica: usize) -> Result<Instant> {
         self.replicas.kill(replica)?;
         fs::remove_dir_all(self.replicas.home(replica).join("data"))?;
-        self.replicas.restart(replica)
+        let begun = Instant::now();
+        self.replicas.restart(replica)?;
+        Ok(begun)
     }
 
     /// The memory of a replica's process.

@@ -491,7 +491,7 @@ fn live(mut parts: Parts, mut directory: DataDirectory) -> Result<(), Failure> {
         heed: &mut heed,
     };
     let Some(recovered) = recovery.run()? else { return Ok(()) };
-    let (journal, directory) = EventLoop::new(parts, recovered, directory)?.run()?;
+    let (journal, directory) = EventLoop::new(parts, recovered, directory, started)?.run()?;
     match journal.close() {
         Some(last) => directory.stop(last),
         // Nothing is kept, or not all of it: the next start finds out which.

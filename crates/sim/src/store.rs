@@ -87,6 +87,9 @@ pub(crate) struct Store {
     /// Whether the log has been damaged, or exchanged for the copy, since the replica last started.
     is_damaged: bool,
     is_exchanged: bool,
+    /// Whether a write was to go astray: for good, since a restart may find the right bytes in the cache, and a later one
+    /// the wrong ones on the disk.
+    is_astray: bool,
     /// Whether the last crash left a part of a commit.
     is_torn: bool,
 }
@@ -122,6 +125,7 @@ impl Store {
             is_full: false,
             is_damaged: false,
             is_exchanged: false,
+            is_astray: false,
             is_torn: false,
         }
     }
@@ -368,14 +372,14 @@ impl Store {
             }
             Medium::Files(files) => match files.recover()? {
                 Some(found) => found,
-                None if is_damaged || is_exchanged => return Ok(None),
+                None if is_damaged || is_exchanged || self.is_astray => return Ok(None),
                 None => return Err(String::from("the log is damaged, and nothing has harmed its disk")),
             },
         };
         let last = records.last().map_or(LogPosition(0), |(position, _)| *position);
         // Damage of the last commit cannot be told from a torn tail.
         let owed = if is_damaged { self.group_before } else { self.durable };
-        if !is_exchanged && last < owed {
+        if !is_exchanged && !self.is_astray && last < owed {
             return Err(format!("{owed} records were durable, {last} are left"));
         }
         let has_lost = last < self.durable;
@@ -446,7 +450,7 @@ impl Store {
     /// The next write is lost, or goes to another place: only real files have places.
     pub(crate) fn lead_astray(&mut self, is_lost: bool, stream: &mut Stream) {
         if let Medium::Files(files) = &mut self.medium {
-            self.is_damaged = true;
+            self.is_astray = true;
             files.lead_astray(is_lost, stream);
         }
     }

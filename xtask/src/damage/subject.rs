@@ -32,6 +32,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 /// So long it has to say the same.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
+/// What a replica says of itself while it reads its log: it is not judged yet.
+const READING: &str = "reads its log";
 /// What a replica says that has lost its votes.
 const LOST: &str = "state-lost: ";
 /// What a replica may end with that finds its directory damaged, or another's.
@@ -299,7 +301,8 @@ impl Subject {
             if now != seen {
                 (seen, since) = (now, Instant::now());
             }
-            let is_lost = ["state-lost", "recovering"].contains(&state.as_str());
+            let reason = row["readiness"]["reason"].as_str().unwrap_or_default();
+            let is_lost = ["state-lost", "recovering"].contains(&state.as_str()) && !reason.contains(READING);
             if self.demand == Demand::Safety && is_lost && since.elapsed() >= SETTLED_AFTER {
                 return Ok(Fate::Apart(state));
             }

@@ -35,16 +35,18 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     let mut subject = Subject { binary, replicas };
     let client = format!("{}/client", subject.replicas.directory());
     let begun = Instant::now();
-    let appended = program.output(&["append", &client, &size.to_string(), &PIECE.to_string()])?;
-    ensure!(appended.status.success(), "append failed: {}", String::from_utf8_lossy(&appended.stderr));
-    for replica in 0..REPLICAS {
-        let is_stable = || Ok(subject.figure(replica, "stable_checkpoint")? >= 2 * interval);
-        wait_until(LIMIT, is_stable).with_context(|| format!("replica {replica} has no checkpoint"))?;
+    // Who still writes the first snapshot would not begin the second one.
+    for (half, checkpoint) in [(size / 2, interval), (size - size / 2, 2 * interval)] {
+        let appended = program.output(&["append", &client, &half.to_string(), &PIECE.to_string()])?;
+        ensure!(appended.status.success(), "append failed: {}", String::from_utf8_lossy(&appended.stderr));
+        for replica in 0..REPLICAS {
+            let is_stable = || Ok(subject.figure(replica, "stable_checkpoint")? >= checkpoint);
+            wait_until(LIMIT, is_stable).with_context(|| format!("replica {replica} has no checkpoint"))?;
+        }
     }
     println!("in a file: {size} MiB appended and on disk in {:.1} s", begun.elapsed().as_secs_f64());
     let donors = (0..WIPED).map(|donor| subject.memory(donor)).collect::<Result<Vec<_>>>()?;
-    let begun = Instant::now();
-    subject.wipe(WIPED)?;
+    let begun = subject.wipe(WIPED)?;
     wait_until(LIMIT, || Ok(is_normal(&subject.row(WIPED)?))).context("it does not come back")?;
     let time = begun.elapsed().as_secs_f64();
     let peak = subject.memory(WIPED)?.peak()?;

@@ -97,8 +97,7 @@ fn load_seconds(size: u64) -> u64 {
 
 /// Takes everything from a replica and waits until it takes part again.
 fn wiped(subject: &mut Subject, replica: usize) -> Result<Duration> {
-    let begun = Instant::now();
-    subject.wipe(replica)?;
+    let begun = subject.wipe(replica)?;
     subject.await_level(replica, LIMIT)?;
     Ok(begun.elapsed())
 }

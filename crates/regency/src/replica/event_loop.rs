@@ -134,10 +134,15 @@ enum Flow {
 
 impl EventLoop {
     /// A loop before its first turn.
-    pub(super) fn new(parts: Parts, recovered: Recovered, directory: DataDirectory) -> Result<Self, Failure> {
+    pub(super) fn new(
+        parts: Parts,
+        recovered: Recovered,
+        directory: DataDirectory,
+        started: Instant,
+    ) -> Result<Self, Failure> {
         let verifier = Verifier::new(parts.view.clone());
         let mut clock = Clock::start();
-        let started = Instant::now();
+        let now = Instant::now();
         let donor = Donor::new(
             directory.open_disk(),
             directory.identity(),
@@ -159,10 +164,10 @@ impl EventLoop {
             directory,
             is_to_remember: false,
             donor,
-            load: Load::new(started),
+            load: Load::new(now),
             scrubber,
             damage: Findings::default(),
-            progress: Progress::new(started),
+            progress: Progress::new(now),
             held: Held::new(recovered.durable),
             obstacle: None,
             disk_reserve_bytes: parts.disk_reserve_bytes,

@@ -445,6 +445,7 @@ impl Network {
             Stage::Peer(peer, lane) | Stage::Calling(peer, lane) => {
                 if self.lines(lane).on_down(peer, Some(id), now) && lane == Lane::Order {
                     self.notices.push(Inbound::Disconnected(peer));
+                    self.end_bulk(peer);
                 }
             }
             Stage::Client(client) => {
@@ -459,6 +460,14 @@ impl Network {
             Stage::Answering | Stage::Refused => {}
         }
         self.note_end(stage, address, end, now);
+    }
+
+    /// The line for bulk goes with the one for ordering: of a member that is gone neither is any use, and what was on
+    /// its way answers questions that do not count any more.
+    fn end_bulk(&mut self, peer: ReplicaId) {
+        if let Some(line) = self.bulk.channel(peer) {
+            self.end(line, End::Replaced);
+        }
     }
 
     fn note_end(&mut self, stage: Stage, address: Option<SocketAddr>, end: End, now: Instant) {

@@ -163,10 +163,11 @@ impl Network {
         if lane == Lane::Bulk {
             return;
         }
-        self.bulk.on_reachable(peer, Instant::now());
         if was_up {
             self.notices.push(Inbound::Disconnected(peer));
+            self.end_bulk(peer);
         }
+        self.bulk.on_reachable(peer, Instant::now());
         self.notices.push(Inbound::Connected(peer));
         info!(peer = peer.0, "connected");
     }
