@@ -79,6 +79,8 @@ impl Asking {
 pub(crate) struct Fill {
     /// Up to where.
     target: InstanceId,
+    /// The part of that which was asked for when the time began.
+    goal: InstanceId,
     /// Since when it has been waited for.
     since: Timestamp,
     /// When each asker was last served.
@@ -99,6 +101,7 @@ impl Fill {
         self.served.insert(from, now);
         if self.target <= prefix {
             self.restart(now);
+            self.goal = target;
         }
         self.target = self.target.max(target);
     }
@@ -122,6 +125,16 @@ impl Fill {
     pub(crate) fn restart(&mut self, now: Timestamp) {
         self.since = now;
         self.is_relayed = false;
+    }
+
+    /// Whether what was asked for when the time began is done: then it begins anew for what was asked for since.
+    pub(crate) fn is_reached(&mut self, now: Timestamp, prefix: InstanceId) -> bool {
+        let is_reached = self.goal <= prefix;
+        if is_reached {
+            self.goal = self.target;
+            self.restart(now);
+        }
+        is_reached
     }
 
     /// Gives the leader as much time again; false if that was done before.
@@ -187,5 +200,16 @@ mod tests {
         assert!(fill.is_open(InstanceId(8)) && !fill.is_open(InstanceId(9)));
         fill.ask(ReplicaId(1), later, InstanceId(9), InstanceId(20));
         assert_eq!((fill.target(), fill.since(InstanceId(9))), (InstanceId(20), Some(later)));
+    }
+
+    #[test]
+    fn what_is_asked_for_later_has_its_own_time() {
+        let mut fill = Fill::default();
+        fill.ask(ReplicaId(1), Timestamp(0), InstanceId(5), InstanceId(9));
+        fill.ask(ReplicaId(2), Timestamp(1), InstanceId(5), InstanceId(20));
+        assert!(!fill.is_reached(Timestamp(2), InstanceId(8)), "it is late");
+        assert!(fill.is_reached(Timestamp(3), InstanceId(9)));
+        assert_eq!(fill.since(InstanceId(9)), Some(Timestamp(3)));
+        assert!(!fill.is_reached(Timestamp(4), InstanceId(19)));
     }
 }

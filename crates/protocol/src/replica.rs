@@ -34,7 +34,7 @@ use crate::ids::{Digest, InstanceId, LogPosition, Regency, ReplicaId, ViewId};
 use crate::journal::Journal;
 use crate::leader_change::monitor::LeaderMonitor;
 use crate::leader_change::state::LeaderChange;
-use crate::leader_change::timer::RequestTimer;
+use crate::leader_change::timer::{RequestTimer, ServicePace};
 use crate::limits::Settings;
 use crate::links::Links;
 use crate::message::{Message, Statement};
@@ -182,6 +182,7 @@ pub struct Replica {
     eager_instances: u64,
     change: LeaderChange,
     timer: RequestTimer,
+    service: ServicePace,
     monitor: LeaderMonitor,
     announcements: Announcements,
     record: VotingRecord,
@@ -224,6 +225,7 @@ impl Replica {
             eager_instances: eager_instances.max(1),
             change: LeaderChange::new(),
             timer: RequestTimer::default(),
+            service: ServicePace::default(),
             monitor: LeaderMonitor::default(),
             announcements: Announcements::default(),
             record: VotingRecord::new(view.id(), start),

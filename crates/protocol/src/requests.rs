@@ -205,21 +205,22 @@ impl Requests {
         Some(Waiting { request: *request, since: pending.since, forwarded })
     }
 
-    /// Requests that came until `since` and that no forwarding serves, the longest pending first; `serves` tells
-    /// whether one at that time does.
+    /// Requests that came until `since` and that no forwarding serves, as `serves` tells of its time: first those that
+    /// were never forwarded in this regency, then those whose last time is longest ago, so that nobody's requests that
+    /// come to nothing are in the way of others'.
     pub(crate) fn unforwarded(
         &self,
         since: Timestamp,
         serves: impl Fn(&Digest, Timestamp) -> bool,
     ) -> Vec<Body> {
+        let last = |digest: &Digest| self.forwarded.get(digest).map(|forwarded| forwarded.last);
         let is_due = |(digest, pending): &(&Digest, &Pending)| {
-            let is_served =
-                self.forwarded.get(*digest).is_some_and(|forwarded| serves(digest, forwarded.last));
+            let is_served = last(digest).is_some_and(|last| serves(digest, last));
             pending.hold != Hold::Early && !is_served && pending.since <= since
         };
-        let mut due: Vec<&Pending> = self.pending.iter().filter(is_due).map(|(_, pending)| pending).collect();
-        due.sort_unstable_by_key(|pending| pending.arrival);
-        due.into_iter().take(FORWARD_MAX).map(Pending::body).collect()
+        let mut due: Vec<(&Digest, &Pending)> = self.pending.iter().filter(is_due).collect();
+        due.sort_unstable_by_key(|(digest, pending)| (last(digest), pending.arrival));
+        due.into_iter().take(FORWARD_MAX).map(|(_, pending)| pending.body()).collect()
     }
 
     /// Requests that came until `since`, the longest pending first.
@@ -471,6 +472,28 @@ mod tests {
         assert_eq!(insert(&mut requests, &request(1, 1, b"a")), Ok(()));
         assert_eq!(insert(&mut requests, &request(1, 1, b"b")), Err(Full::Reused));
         assert_eq!(requests.len(), 1);
+    }
+
+    #[test]
+    fn what_is_forwarded_in_vain_is_not_in_the_way_of_what_never_was() {
+        let mut requests = Requests::default();
+        for sequence in 0..64 {
+            insert(&mut requests, &request(1, sequence, b"in vain")).unwrap();
+        }
+        let other = request(2, 0, b"later");
+        insert(&mut requests, &other).unwrap();
+        // Nothing that is forwarded comes to anything: all of it is due again at once.
+        let mut forward = |now: u64| {
+            let due = requests.unforwarded(Timestamp(now), |_, _| false);
+            let digests: Vec<Digest> = due.iter().map(|body| body.request.digest()).collect();
+            digests.iter().for_each(|digest| requests.mark_forwarded(digest, Timestamp(now), Timestamp(0)));
+            digests
+        };
+        let first = forward(1);
+        assert_eq!((first.len(), first.contains(&other.digest())), (FORWARD_MAX, false));
+        let second = forward(2);
+        assert_eq!(second[0], other.digest());
+        assert_eq!(second[1..], first[..FORWARD_MAX - 1], "then those whose turn is longest ago");
     }
 
     #[test]

@@ -41,6 +41,44 @@ impl RoundTrip {
     }
 }
 
+/// What the own service takes for a delivery: a request waits for that, too, and no leader is to blame.
+#[derive(Debug, Default)]
+pub(crate) struct ServicePace {
+    usual: RoundTrip,
+    /// Since when it is at the first delivery that it has.
+    busy_since: Option<Timestamp>,
+}
+
+impl ServicePace {
+    /// There is something to execute, if there was nothing before.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        self.busy_since.get_or_insert(now);
+    }
+
+    /// A delivery is executed; `is_idle` if it was the only one.
+    pub(crate) fn done(&mut self, now: Timestamp, is_idle: bool) {
+        if let Some(since) = self.busy_since {
+            self.usual.observe(now.since(since));
+        }
+        self.busy_since = (!is_idle).then_some(now);
+    }
+
+    /// Nothing is executed any more.
+    pub(crate) fn stop(&mut self) {
+        self.busy_since = None;
+    }
+
+    /// For how long it has been at the first delivery that it has.
+    pub(crate) fn busy_for(&self, now: Timestamp) -> Duration {
+        self.busy_since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// What a delivery takes, on its bad days; at least as long as the one of now has taken.
+    pub(crate) fn bound(&self, now: Timestamp) -> Duration {
+        self.usual.bound().max(self.busy_for(now))
+    }
+}
+
 /// The timer of the oldest pending request, and its backoff.
 #[derive(Debug, Default)]
 pub(crate) struct RequestTimer {
@@ -67,10 +105,15 @@ impl RequestTimer {
         self.round
     }
 
-    /// How long a request may wait with `backlog` full batches before it.
-    pub(crate) fn timeout(&self, backlog: u32, settings: &Settings) -> Duration {
-        let rounds = ROUNDS.saturating_mul(backlog.saturating_add(1));
-        let usual = self.round.saturating_mul(rounds).max(settings.request_timeout_min);
+    /// How long a request may wait with nothing before it.
+    pub(crate) fn timeout(&self, settings: &Settings) -> Duration {
+        self.timeout_in_queue(self.round, 0, settings)
+    }
+
+    /// How long a request may wait with so many batches before it, of which each takes `pace`.
+    pub(crate) fn timeout_in_queue(&self, pace: Duration, batches: u32, settings: &Settings) -> Duration {
+        let rounds = ROUNDS.saturating_mul(batches.saturating_add(1));
+        let usual = pace.saturating_mul(rounds).max(settings.request_timeout_min);
         self.backed_off(usual, settings)
     }
 
@@ -174,14 +217,30 @@ mod tests {
     #[test]
     fn the_timeout_follows_the_rounds_and_the_backlog() {
         let mut timer = RequestTimer::default();
-        assert_eq!(timer.timeout(0, &settings()), Duration::from_millis(200));
+        assert_eq!(timer.timeout(&settings()), Duration::from_millis(200));
         let mut trip = RoundTrip::default();
         (0..100).for_each(|_| trip.observe(Duration::from_millis(25)));
         timer.set_round_trip(trip.bound());
-        let alone = timer.timeout(0, &settings());
+        let alone = timer.timeout(&settings());
         assert!(alone >= Duration::from_millis(400) && alone < Duration::from_millis(450), "{alone:?}");
-        assert!(timer.timeout(3, &settings()) >= alone * 3);
-        assert_eq!(timer.timeout(1000, &settings()), Duration::from_secs(4));
+        let queue = |batches| timer.timeout_in_queue(timer.round(), batches, &settings());
+        assert!(queue(3) >= alone * 3);
+        assert_eq!(queue(1000), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn the_pace_of_a_service_is_what_it_takes_and_has_taken() {
+        let mut pace = ServicePace::default();
+        let at = |millis: u64| Timestamp(millis * 1000);
+        assert_eq!(pace.bound(at(7)), Duration::ZERO);
+        pace.begin(at(10));
+        pace.begin(at(12));
+        assert_eq!(pace.busy_for(at(14)), Duration::from_millis(4));
+        pace.done(at(20), false);
+        assert!(pace.bound(at(20)) >= Duration::from_millis(10));
+        assert_eq!(pace.bound(at(2020)), Duration::from_secs(2), "it is slower than it ever was");
+        pace.done(at(2020), true);
+        assert_eq!(pace.busy_for(at(9000)), Duration::ZERO);
     }
 
     #[test]
@@ -191,7 +250,7 @@ mod tests {
         assert_eq!(timer.backoff(), 0, "the first change is not the second failure");
         timer.install(Some(A), true, |_| true);
         timer.install(Some(A), true, |_| true);
-        assert_eq!(timer.timeout(0, &settings()), Duration::from_millis(800));
+        assert_eq!(timer.timeout(&settings()), Duration::from_millis(800));
         timer.note_progress(|_| true);
         assert_eq!(timer.backoff(), 2);
         timer.note_progress(|_| false);

@@ -133,7 +133,14 @@ impl Replica {
         if self.fill_deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        if self.leader() != self.me && self.fill.relay(now) {
+        if self.fill.is_reached(now, self.log.prefix()) {
+            return;
+        }
+        if self.leader() == self.me {
+            // Whether it takes too long is for the others to say.
+            return self.fill.restart(now);
+        }
+        if self.fill.relay(now) {
             let recover = Recover { view: self.view.id(), nonce: 0, is_relayed: true };
             send(self.leader(), Message::Recover(recover), actions);
         } else {
@@ -145,7 +152,7 @@ impl Replica {
     /// When an unfinished fill is not waited for any more.
     pub(super) fn fill_deadline(&self) -> Option<Timestamp> {
         let since = self.fill.since(self.log.prefix())?;
-        let timeout = self.timer.timeout(0, &self.settings);
+        let timeout = self.timer.timeout(&self.settings);
         // As for a request: it may expire twice. A fill is longer than a request by as many rounds as it has windows.
         let windows = self.settings.span.checked_div(self.settings.window).unwrap_or(1).saturating_add(2);
         let windows = u32::try_from(windows).unwrap_or(u32::MAX);

@@ -39,6 +39,7 @@ impl Replica {
                 if let Some((digest, recorded)) = self.transfer.take_batch(next) {
                     self.window.forget_up_to(next);
                     self.deliver(recorded.batch, digest, recorded.requests, actions);
+                    self.service.begin(now);
                     continue;
                 }
                 let Some((digest, mut instance)) = self.window.take_decided(next) else { break };
@@ -50,6 +51,7 @@ impl Replica {
                     None => (empty_batch(self.view.id(), next), Vec::new()),
                 };
                 self.deliver(batch, digest, requests, actions);
+                self.service.begin(now);
             }
             if self.log.prefix() == before {
                 return;
@@ -120,6 +122,7 @@ impl Replica {
         let Some(executing) = self.executing.pop_front() else { return };
         assert_eq!(executing.instance, instance, "results come in the order of the deliveries");
         assert_eq!(executing.places.len(), results.len(), "every operation has one result");
+        self.service.done(now, self.executing.is_empty());
         for ((place, is_whole), result) in executing.places.into_iter().zip(results) {
             let stored = self.sessions.executed(place.session, place.sequence, result, &self.settings);
             if let Some(outcome) = stored {

@@ -72,7 +72,7 @@ impl Replica {
         self.change.leader_lost = None;
         let is_reachable = self.leader() == self.me || self.links.is_connected(self.leader());
         let patience = if is_reachable {
-            self.timer.timeout(0, &self.settings)
+            self.timer.timeout(&self.settings)
         } else {
             self.timer.backed_off(self.settings.status_period, &self.settings)
         };
@@ -325,7 +325,7 @@ impl Replica {
 
     /// Gives up a regency that does not begin [SYNC-5].
     pub(super) fn give_up_sync(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let patience = self.timer.timeout(0, &self.settings);
+        let patience = self.timer.timeout(&self.settings);
         let Phase::Syncing(gathering) = &mut self.change.phase else { return };
         if now < gathering.deadline || !self.record.may_vote() {
             return;

@@ -180,7 +180,7 @@ impl Replica {
         self.vote_edge = self.log.prefix();
         self.change.regency = regency;
         if regency > Regency(0) {
-            let patience = self.timer.timeout(0, &self.settings);
+            let patience = self.timer.timeout(&self.settings);
             let deadline = now.plus(patience);
             self.change.phase = Phase::Syncing(Gathering { deadline, ..Gathering::default() });
             self.change.stops.note(self.me, regency);

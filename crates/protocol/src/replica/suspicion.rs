@@ -1,6 +1,8 @@
 //! What time brings to requests that wait: they are forwarded, then the leader is asked to go [STOP-1]; and what
 //! shows before, that it is gone, or slow.
 
+use std::time::Duration;
+
 use super::ordering::truncate;
 use super::{Replica, broadcast, report};
 use crate::action::{Action, Reason};
@@ -44,9 +46,9 @@ impl Replica {
             return;
         }
         self.clear_suspects(now);
-        let timeout = self.timer.timeout(self.requests.backlog(&self.settings), &self.settings);
+        let timeout = self.timer.timeout_in_queue(self.pace(now), self.queue(), &self.settings);
         self.timer.arm(now, timeout);
-        if self.is_paused() {
+        if self.is_paused(now) {
             return self.timer.restart(now);
         }
         if !self.change.is_live() || !self.record.may_vote() {
@@ -81,21 +83,34 @@ impl Replica {
         broadcast(Message::Forward(bodies), actions);
     }
 
-    fn has_expired_twice(&self, oldest: &Waiting, now: Timestamp, timeout: std::time::Duration) -> bool {
+    fn has_expired_twice(&self, oldest: &Waiting, now: Timestamp, timeout: Duration) -> bool {
         let forwarded = oldest.forwarded.filter(|at| *at >= self.timer.began(oldest.since));
         forwarded.is_some_and(|at| at.plus(timeout) <= now)
     }
 
-    /// Whether what is missing is this replica's own fault: it is far behind, or its service is.
-    fn is_paused(&self) -> bool {
+    /// What a batch takes, on its bad days: to be ordered, or to be executed.
+    fn pace(&self, now: Timestamp) -> Duration {
+        self.timer.round().max(self.service.bound(now))
+    }
+
+    /// Batches that a request may have before it: those that are pending, and those that the service has.
+    fn queue(&self) -> u32 {
+        let executing = u32::try_from(self.executing.len()).unwrap_or(u32::MAX);
+        self.requests.backlog(&self.settings).saturating_add(executing)
+    }
+
+    /// Whether what is missing is this replica's own fault: it is far behind, takes a state over, or its service does
+    /// not answer at all. One that is slow gives more time, and no more than that: what it has to do is up to the leader.
+    fn is_paused(&self, now: Timestamp) -> bool {
         let far = self.log.prefix().plus(self.settings.window);
-        self.links.ahead(far).count() >= self.view.certifying() || self.executor_is_full()
+        self.links.ahead(far).count() >= self.view.certifying()
+            || self.transfer.holds_execution()
+            || self.service.busy_for(now) >= self.settings.request_timeout_max
     }
 
     /// Marks the requests of an accepted proposal; says whether the leader has let too many of them wait too long.
     pub(super) fn mark_proposed(&mut self, now: Timestamp, batch: &Batch) -> bool {
-        let backlog = self.requests.backlog(&self.settings);
-        let patience = self.monitor.patience(self.timer.round(), backlog, &self.settings);
+        let patience = self.monitor.patience(self.pace(now), self.queue(), &self.settings);
         let (mut known, mut late) = (0_usize, 0_usize);
         for request in &batch.requests {
             let Some(since) = self.requests.mark_proposed(request) else { continue };
@@ -104,7 +119,7 @@ impl Replica {
                 late = late.saturating_add(1);
             }
         }
-        self.monitor.judge(now, known, late) && !self.is_paused()
+        self.monitor.judge(now, known, late) && !self.is_paused(now)
     }
 
     /// Asks for another leader than one that proposes much later than it could.

@@ -30,6 +30,7 @@ impl Replica {
         self.sessions = sessions;
         self.executed = (instance, chain);
         self.executing.clear();
+        self.service.stop();
         self.window.forget_up_to(instance);
         self.checkpoints.adopt(&certificate, checkpoint);
         self.journal.skip_to(instance);

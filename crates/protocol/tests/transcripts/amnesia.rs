@@ -81,6 +81,21 @@ fn whoever_waits_for_what_is_to_be_ordered_tells_the_leader_before_it_asks_for_a
 }
 
 #[test]
+fn a_leader_does_not_give_up_its_own_term_for_what_takes_its_time() {
+    let mut scene = Scene::new(Setting { me: 0, ..Setting::default() });
+    scene.name_proposal("a", 1, &[]);
+    scene.name_proposal("b", 2, &[]);
+    scene.from(3, Message::Recover(Recover { view: ViewId(0), nonce: 5, is_relayed: false }));
+    scene.handle(Event::InputDrained);
+    // Nobody votes for what it proposes.
+    scene.wait_for("to all: PROPOSE 1:");
+    for _ in 0..200 {
+        assert!(!scene.has_come("to all: STOP 1"));
+        scene.tick();
+    }
+}
+
+#[test]
 fn a_leader_orders_for_those_of_whom_it_is_told() {
     let mut scene = Scene::new(Setting { me: 0, ..Setting::default() });
     scene.name_proposal("a", 1, &[]);
