@@ -87,8 +87,8 @@ fn a_leader_does_not_give_up_its_own_term_for_what_takes_its_time() {
     scene.name_proposal("b", 2, &[]);
     scene.from(3, Message::Recover(Recover { view: ViewId(0), nonce: 5, is_relayed: false }));
     scene.handle(Event::InputDrained);
+    scene.wait_for("to all: WRITE 2 b");
     // Nobody votes for what it proposes.
-    scene.wait_for("to all: PROPOSE 1:");
     for _ in 0..200 {
         assert!(!scene.has_come("to all: STOP 1"));
         scene.tick();
