@@ -16,9 +16,13 @@ pub const BATCH_REQUESTS_LIMIT: usize = u16::MAX as usize;
 pub const WINDOW_LIMIT: u64 = 4096;
 /// Instances above the certificate that may be voted on, whatever the settings say: a STOPDATA states them all.
 pub const SPAN_LIMIT: u64 = 4 * WINDOW_LIMIT;
-/// Digests in one write set: the oldest go first. Safety does not need them; that selection goes on needs no more
-/// than those of as many epochs as pass without any progress.
+/// Digests in one write set: the oldest go first. Safety does not need them; that selection goes on needs those that a
+/// correct replica may have locked.
 pub const WRITE_SET_MAX: usize = 64;
+/// From this many on nothing new is proposed where something old may be [SYNC-2]: so write sets end far below their limit.
+pub const WRITE_SET_LONG: usize = 16;
+/// Bytes of what a STOPDATA states of one instance: its number, a lock and a full write set.
+pub const CLAIM_BYTES_MAX: usize = 64 + WRITE_SET_MAX * 40;
 /// Bytes of a STOPDATA, a SYNC, or an answer of a donor, which travel in pieces.
 pub const LONG_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of such a message in one frame: votes pass between two of them.
@@ -276,6 +280,23 @@ impl Settings {
         at_least("session_idle", micros(self.session_idle), idle_least, "2 * max_clock_skew, in µs")?;
         at_least("open_horizon", micros(self.open_horizon), idle_least, "2 * max_clock_skew, in µs")
     }
+
+    /// Whether they suit a cluster of so many members: what all of them may state of `span` instances fits into a SYNC.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub fn check_members(&self, members: usize) -> Result<(), SettingsError> {
+        let room = LONG_MESSAGE_BYTES_MAX.checked_div(members.saturating_mul(CLAIM_BYTES_MAX));
+        match room.map(|most| most as u64).filter(|most| self.span > *most) {
+            None => Ok(()),
+            Some(most) => Err(SettingsError {
+                key: "span",
+                value: self.span.to_string(),
+                rule: format!("with {members} replicas it must be at most {most}"),
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +306,14 @@ mod tests {
     #[test]
     fn the_defaults_fit_together() {
         assert_eq!(Settings::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn what_all_members_state_fits_into_one_message() {
+        let settings = Settings { span: 5_000, ..Settings::default() };
+        assert_eq!(settings.check_members(4), Ok(()));
+        assert_eq!(settings.check_members(7).unwrap_err().key, "span");
+        assert_eq!(Settings::default().check_members(MEMBERS_MAX), Ok(()));
     }
 
     #[test]

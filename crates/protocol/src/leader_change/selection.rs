@@ -2,10 +2,12 @@
 //!
 //! A pure function: the new leader and everyone who checks it come to the same result.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{Digest, InstanceId, Regency};
 use crate::leader_change::stop_data::{Lock, StopData};
+use crate::limits::WRITE_SET_LONG;
 use crate::mutants::{Mutant, is_active};
 use crate::view::{Mode, View};
 
@@ -55,9 +57,32 @@ pub fn select(set: &[&StopData], instance: InstanceId, view: &View) -> Selection
     let bound = pairs.into_iter().find(|(at, _)| Some(*at) == epoch);
     match bound {
         Some((epoch, digest)) => Selection::Bound { epoch, digest },
-        None if is_free => Selection::Free,
+        None if is_free => kept(set, instance, view).unwrap_or(Selection::Free),
         None => Selection::Undecided,
     }
+}
+
+/// Anything may be proposed, but so many batches were written for here that some write set is long: then one of those is
+/// taken again that `weak` members hold. Somebody correct has checked it, and write sets stop growing, so that none of
+/// them loses what vouches for a lock that nobody in `set` knows (decision 0035). The latest one, then the smallest digest.
+fn kept(set: &[&StopData], instance: InstanceId, view: &View) -> Option<Selection> {
+    let claims = || set.iter().filter_map(|data| data.claim(instance));
+    if !claims().any(|claim| claim.write_set.len() >= WRITE_SET_LONG) {
+        return None;
+    }
+    let mut holders: BTreeMap<Digest, Vec<Regency>> = BTreeMap::new();
+    for claim in claims() {
+        // One replica may name a digest once for each epoch: only its latest counts.
+        let latest: BTreeMap<Digest, Regency> =
+            claim.write_set.iter().map(|(epoch, digest)| (*digest, *epoch)).collect();
+        latest.into_iter().for_each(|(digest, epoch)| holders.entry(digest).or_default().push(epoch));
+    }
+    let held = holders.into_iter().filter_map(|(digest, mut epochs)| {
+        epochs.sort_unstable_by_key(|epoch| Reverse(*epoch));
+        let epoch = *epochs.get(view.weak().checked_sub(1)?)?;
+        Some((epoch, Reverse(digest)))
+    });
+    held.max().map(|(epoch, Reverse(digest))| Selection::Bound { epoch, digest })
 }
 
 /// Condition (1): a quorum has no lock, or one of an earlier epoch, or this one.
@@ -144,6 +169,27 @@ mod tests {
         assert_eq!(selected(&set), Selection::Undecided);
         let set = [&set[..], &[stated(None, &[])]].concat();
         assert_eq!(selected(&set), Selection::Free, "the lock is the liar's");
+    }
+
+    #[test]
+    fn where_write_sets_are_long_something_old_is_proposed_again() {
+        let long = |own: u8| {
+            let others = (2..16).map(|epoch| (epoch, Digest([own; 32])));
+            let digest = |epoch: u64, base: Digest| Digest([base.0[0] + u8::try_from(epoch).unwrap(); 32]);
+            let mut set: Vec<(u64, Digest)> = vec![(0, A), (1, B)];
+            set.extend(others.map(|(epoch, base)| (epoch, digest(epoch, base))));
+            set
+        };
+        let without = || stated(None, &[]);
+        assert_eq!(selected(&[stated(None, &long(20)), stated(None, &long(60)), without()]), bound(1, B));
+        let short = &long(20)[..15];
+        assert_eq!(selected(&[stated(None, short), stated(None, short), without()]), Selection::Free);
+        // Of what one alone holds nobody else may have checked anything.
+        assert_eq!(selected(&[stated(None, &long(20)), without(), without()]), Selection::Free);
+        let liar = stated(None, &[(4, A), (4, B)]);
+        assert_eq!(selected(&[stated(None, &long(20)), liar, without()]), bound(1, B));
+        let locked = stated(Some((0, A)), &[(0, A)]);
+        assert_eq!(selected(&[stated(None, &long(20)), locked, without()]), bound(0, A), "a lock goes first");
     }
 
     #[test]

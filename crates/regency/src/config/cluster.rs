@@ -94,7 +94,8 @@ impl Cluster {
                 check_address("admin", admin)?;
             }
         }
-        genesis.settings.check().map_err(|error| {
+        let settings = &genesis.settings;
+        settings.check().and_then(|()| settings.check_members(genesis.replicas.len())).map_err(|error| {
             Failure::new(
                 ErrorCode::Contradiction,
                 format!("[settings] {} = {} contradicts the others", error.key, error.value),
