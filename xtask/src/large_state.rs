@@ -47,10 +47,16 @@ impl Subject {
     /// These replicas, with `mib` MiB of values.
     fn filled(binary: Binary, replicas: Replicas, mib: u64) -> Result<Self> {
         let subject = Self { binary, replicas };
+        subject.fill(mib)?;
+        Ok(subject)
+    }
+
+    /// Writes `mib` MiB of values, those that are there already too.
+    fn fill(&self, mib: u64) -> Result<()> {
         let begun = Instant::now();
         let records = (mib * 1024 * 1024 / VALUE_BYTES).to_string();
         let bytes = VALUE_BYTES.to_string();
-        subject.bench(&[
+        self.bench(&[
             "--workload",
             "ycsb-c",
             "--records",
@@ -65,7 +71,7 @@ impl Subject {
             "1s",
         ])?;
         println!("large state: {mib} MiB written in {:.1} s", begun.elapsed().as_secs_f64());
-        Ok(subject)
+        Ok(())
     }
 
     /// Runs `regency bench --json` with these arguments to its end.

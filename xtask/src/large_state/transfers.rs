@@ -19,6 +19,8 @@ const LIES: [&str; 2] = ["false-chunks", "withhold-chunks"];
 const LIES_COST_MAX: f64 = 1.5;
 /// What clients keep of the load.
 const KEPT_MIN: f64 = 0.7;
+/// MiB of the state beside which a replica sleeps: what it misses counts, not what it has.
+const SMALL: u64 = 64;
 /// Operations that a sleeping replica misses.
 const MISSED: f64 = 200_000.0;
 /// By then it has caught up.
@@ -35,11 +37,12 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     println!("transfers: seed {seed}");
     let binary = Binary::release(repository)?;
     let scratch = Scratch::new("transfers")?;
-    let mut subject = Subject::start(&binary, scratch.path(), &["checkpoint_interval=2000"], size)?;
+    let mut subject = Subject::start(&binary, scratch.path(), &[], size.min(SMALL))?;
     let capacity = subject.load(CLIENTS, 5)?;
     let rate = capacity * RATE;
     println!("transfers: {capacity:.0} operations a second; the load is {rate:.0}");
     sleep(&mut subject, rate)?;
+    subject.fill(size)?;
     let honest = join(&mut subject, size, rate)?;
     let adverse = Binary::adversity(repository)?;
     for lie in LIES {
