@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{CLIENTS, LIMIT, RATE, REPLICAS, Subject, check_flags, mib, number, under_load};
 use crate::binary::Binary;
-use crate::process::Scratch;
+use crate::process::{Scratch, wait_until};
 use crate::random::Random;
 use crate::repository::Repository;
 
@@ -19,6 +19,8 @@ const LIES: [&str; 2] = ["false-chunks", "withhold-chunks"];
 const LIES_COST_MAX: f64 = 1.5;
 /// What clients keep of the load.
 const KEPT_MIN: f64 = 0.7;
+/// So long no checkpoint has become stable: no snapshot is being written any more.
+const REST: Duration = Duration::from_secs(20);
 /// MiB of the state beside which a replica sleeps: what it misses counts, not what it has.
 const SMALL: u64 = 64;
 /// Operations that a sleeping replica misses.
@@ -43,6 +45,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     println!("transfers: {capacity:.0} operations a second; the load is {rate:.0}");
     sleep(&mut subject, rate)?;
     subject.fill(size)?;
+    await_rest(&subject)?;
     let honest = join(&mut subject, size, rate)?;
     let adverse = Binary::adversity(repository)?;
     for lie in LIES {
@@ -51,6 +54,19 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     wipe_and_join(&mut subject, rate, cycles, &mut Random::new(seed))?;
     scratch.discard();
     Ok(())
+}
+
+/// Waits until the snapshots are written that the filling has brought about: they take turns, and a replica that joins
+/// meanwhile gets the next one, too.
+fn await_rest(subject: &Subject) -> Result<()> {
+    let (mut seen, mut since) = (0, Instant::now());
+    wait_until(LIMIT, || {
+        let stable = subject.figure(0, "stable_checkpoint")?;
+        if stable != seen {
+            (seen, since) = (stable, Instant::now());
+        }
+        Ok(since.elapsed() >= REST)
+    })
 }
 
 /// One replica with an empty directory gets everything from the others; returns how long that took.
