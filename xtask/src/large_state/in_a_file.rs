@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{LIMIT, REPLICAS, Subject, check_flags, mib, number};
 use crate::binary::Binary;
-use crate::failover::replicas::{Replicas, is_normal};
+use crate::failover::replicas::Replicas;
 use crate::process::{Scratch, wait_until};
 use crate::repository::Repository;
 
@@ -47,7 +47,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     println!("in a file: {size} MiB appended and on disk in {:.1} s", begun.elapsed().as_secs_f64());
     let donors = (0..WIPED).map(|donor| subject.memory(donor)).collect::<Result<Vec<_>>>()?;
     let begun = subject.wipe(WIPED)?;
-    wait_until(LIMIT, || Ok(is_normal(&subject.row(WIPED)?))).context("it does not come back")?;
+    subject.await_level(WIPED, LIMIT)?;
     let time = begun.elapsed().as_secs_f64();
     let peak = subject.memory(WIPED)?.peak()?;
     let donor = donors.iter().map(|donor| donor.peak()).collect::<Result<Vec<_>>>()?;
