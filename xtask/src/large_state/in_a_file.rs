@@ -1,5 +1,6 @@
 //! A state that no memory holds: what it takes to get it from others.
 
+use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +14,9 @@ use crate::repository::Repository;
 /// The program that the replicas run.
 const EXAMPLE: &str = "state_in_a_file";
 /// MiB that one operation appends.
-const PIECE: u64 = 16;
+const PIECE: u64 = 1;
+/// What a replica writes when it has taken a state over, instead of executing again what led to it.
+const TAKEN_OVER: &str = "the service has the state of the other replicas";
 /// The replica that gets everything back.
 const WIPED: usize = 3;
 /// What its process may take: the state is in a file.
@@ -29,7 +32,8 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     // Two checkpoints on the way: each of them is as large as the state is by then.
     let interval = (size / PIECE / 2).max(1);
     let setting = format!("checkpoint_interval={interval}");
-    let settings = [setting.as_str()];
+    // Nobody keeps what led to the state: it is little.
+    let settings = [setting.as_str(), "retained_instances=192", "retained_bytes=1"];
     let setup = super::setup("null", &settings);
     let replicas = Replicas::start_program(&binary, scratch.path(), &setup, &program)?;
     let mut subject = Subject { binary, replicas };
@@ -57,6 +61,8 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
         mib(peak),
         mib(donor.into_iter().max().unwrap_or_default())
     );
+    let log = fs::read_to_string(subject.replicas.log(WIPED))?;
+    ensure!(log.contains(TAKEN_OVER), "it did not take the state over");
     subject.replicas.await_agreement(REPLICAS)?;
     ensure!(peak <= MEMORY_MAX, "more than {:.0} MiB", mib(MEMORY_MAX));
     drop(subject);
