@@ -127,8 +127,9 @@ impl Fill {
         self.is_relayed = false;
     }
 
-    /// Whether what was asked for when the time began is done: then it begins anew for what was asked for since.
-    pub(crate) fn is_reached(&mut self, now: Timestamp, prefix: InstanceId) -> bool {
+    /// Lets the time begin anew for what was asked for since it began, if what was asked for by then is done; tells whether
+    /// it is.
+    pub(crate) fn go_on(&mut self, now: Timestamp, prefix: InstanceId) -> bool {
         let is_reached = self.goal <= prefix;
         if is_reached {
             self.goal = self.target;
@@ -207,9 +208,9 @@ mod tests {
         let mut fill = Fill::default();
         fill.ask(ReplicaId(1), Timestamp(0), InstanceId(5), InstanceId(9));
         fill.ask(ReplicaId(2), Timestamp(1), InstanceId(5), InstanceId(20));
-        assert!(!fill.is_reached(Timestamp(2), InstanceId(8)), "it is late");
-        assert!(fill.is_reached(Timestamp(3), InstanceId(9)));
+        assert!(!fill.go_on(Timestamp(2), InstanceId(8)), "it is late");
+        assert!(fill.go_on(Timestamp(3), InstanceId(9)));
         assert_eq!(fill.since(InstanceId(9)), Some(Timestamp(3)));
-        assert!(!fill.is_reached(Timestamp(4), InstanceId(19)));
+        assert!(!fill.go_on(Timestamp(4), InstanceId(19)));
     }
 }

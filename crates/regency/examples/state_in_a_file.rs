@@ -9,7 +9,7 @@
 //! An operation is how many bytes to append, eight of them, little endian; what is appended is as good as random, and
 //! the same at every replica. The result is how long the file is.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,8 +36,7 @@ struct Pile {
 impl Pile {
     /// An empty one: what it should hold comes from a snapshot and the log.
     fn new(path: &Path) -> io::Result<Self> {
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).clone();
-        Ok(Self { path: path.to_owned(), file: options.open(path)?, length: 0 })
+        Ok(Self { path: path.to_owned(), file: File::create(path)?, length: 0 })
     }
 
     fn append(&mut self, context: &Context, bytes: u64) -> io::Result<()> {
@@ -73,7 +72,7 @@ impl Service for Pile {
     fn restore(&mut self, source: &mut dyn Read) -> Result<(), RestoreError> {
         // Beside the old one: snapshots that are being written go on reading that.
         let beside = self.path.with_extension("new");
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&beside)?;
+        let mut file = File::create(&beside)?;
         self.length = io::copy(source, &mut file)?;
         fs::rename(&beside, &self.path)?;
         self.file = file;

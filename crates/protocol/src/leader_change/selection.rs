@@ -173,12 +173,9 @@ mod tests {
 
     #[test]
     fn where_write_sets_are_long_something_old_is_proposed_again() {
-        let long = |own: u8| {
-            let others = (2..16).map(|epoch| (epoch, Digest([own; 32])));
-            let digest = |epoch: u64, base: Digest| Digest([base.0[0] + u8::try_from(epoch).unwrap(); 32]);
-            let mut set: Vec<(u64, Digest)> = vec![(0, A), (1, B)];
-            set.extend(others.map(|(epoch, base)| (epoch, digest(epoch, base))));
-            set
+        let long = |own: u8| -> Vec<(u64, Digest)> {
+            let others = (2..16).map(|epoch| (u64::from(epoch), Digest([own + epoch; 32])));
+            [(0, A), (1, B)].into_iter().chain(others).collect()
         };
         let without = || stated(None, &[]);
         assert_eq!(selected(&[stated(None, &long(20)), stated(None, &long(60)), without()]), bound(1, B));

@@ -133,7 +133,7 @@ impl Replica {
         if self.fill_deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        if self.fill.is_reached(now, self.log.prefix()) {
+        if self.fill.go_on(now, self.log.prefix()) {
             return;
         }
         if self.leader() == self.me {

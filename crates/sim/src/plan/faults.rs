@@ -162,3 +162,16 @@ impl<'a> Faults<'a> {
         }
     }
 }
+
+/// Two replicas do not hear each other for some time.
+pub(super) fn apart(
+    list: &mut Vec<(Moment, Fault)>,
+    a: ReplicaId,
+    b: ReplicaId,
+    from: Moment,
+    until: Moment,
+) {
+    let (a, b) = (Place::Replica(a), Place::Replica(b));
+    list.extend([(from, Fault::Cut(a, b)), (from, Fault::Cut(b, a))]);
+    list.extend([(until, Fault::Join(a, b)), (until, Fault::Join(b, a))]);
+}

@@ -6,9 +6,9 @@ use regency_protocol::ids::{Regency, ReplicaId};
 use regency_protocol::limits::Settings;
 use regency_protocol::view::{Mode, View};
 
+use super::faults::apart;
 use super::{ClientPlan, Disk, Fault, MILLI, Plan, SECOND, cluster, directed};
 use crate::agenda::Moment;
-use crate::network::Place;
 use crate::random::Stream;
 use crate::rounds::Rounds;
 
@@ -120,11 +120,4 @@ fn soon(view: &View, members: &[ReplicaId], stream: &mut Stream) -> Vec<(Moment,
 fn lose(list: &mut Vec<(Moment, Fault)>, victim: ReplicaId, at: Moment, stream: &mut Stream) {
     list.push((at, Fault::Wipe(victim)));
     list.push((at + stream.between(1, 20) * MILLI, Fault::Restart(victim)));
-}
-
-/// Two replicas do not hear each other for some time.
-fn apart(list: &mut Vec<(Moment, Fault)>, a: ReplicaId, b: ReplicaId, from: Moment, until: Moment) {
-    let (a, b) = (Place::Replica(a), Place::Replica(b));
-    list.extend([(from, Fault::Cut(a, b)), (from, Fault::Cut(b, a))]);
-    list.extend([(until, Fault::Join(a, b)), (until, Fault::Join(b, a))]);
 }

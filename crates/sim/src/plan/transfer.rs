@@ -8,6 +8,7 @@ use regency_protocol::limits::Settings;
 use regency_protocol::record::Durability;
 use regency_protocol::view::{Mode, View};
 
+use super::faults::apart;
 use super::{ClientPlan, Disk, Fault, MILLI, Plan, SECOND, Strategy, cluster, directed};
 use crate::adversary::Vice;
 use crate::agenda::Moment;
@@ -108,9 +109,7 @@ fn faults(
         match stream.below(4) {
             0 => {
                 for other in view.members().iter().map(|member| member.id).filter(|id| *id != victim) {
-                    let (a, b) = (Place::Replica(victim), Place::Replica(other));
-                    list.extend([(at, Fault::Cut(a, b)), (at, Fault::Cut(b, a))]);
-                    list.extend([(back, Fault::Join(a, b)), (back, Fault::Join(b, a))]);
+                    apart(&mut list, victim, other, at, back);
                 }
             }
             1 => list.extend([(at, Fault::Pause(victim)), (back, Fault::Resume(victim))]),
