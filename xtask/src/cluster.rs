@@ -127,7 +127,7 @@ fn await_end(pids: &[Option<u32>]) -> Result<()> {
 }
 
 /// Waits for the line `ready …`, and goes on reading so that the process never blocks on its output.
-fn await_ready(process: &mut Process) -> Result<()> {
+pub(crate) fn await_ready(process: &mut Process) -> Result<()> {
     let stdout = process.child().stdout.take().context("stdout is not piped")?;
     let (sender, lines) = mpsc::sync_channel(LINES_MAX);
     thread::spawn(move || {

@@ -8,7 +8,6 @@ mod comparison;
 mod crash;
 mod redis_server;
 mod redis_tools;
-mod resp;
 mod table;
 
 use std::path::Path;

@@ -4,7 +4,6 @@
 pub(crate) mod history;
 pub(crate) mod replicas;
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
@@ -217,9 +216,8 @@ fn observe(
         scenario.name,
         scenario.changes_max
     );
-    let operations = history::parse(&fs::read_to_string(&record)?).map_err(anyhow::Error::msg)?;
-    history::check(&operations, replicas.value()?)
-        .map_err(|cause| anyhow::anyhow!("{}: no counter answers so: {cause}", scenario.name))?;
+    let operations = history::read(&record)?;
+    history::check_since(0, operations.clone(), replicas.value()?).context(scenario.name)?;
     let rates = Rates::of(&operations);
     let timeline = measured["timeline"].as_array().context("no timeline")?;
     Ok(Outcome {

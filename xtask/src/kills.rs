@@ -1,5 +1,6 @@
 //! Real replicas of a durable cluster that are killed without a warning, alone or all at once, under load, and come
-//! back by themselves, as [`Trial`] wants it.
+//! back by themselves, as [`Trial`] wants it: one half of the kills under the load of `regency bench`, the other under
+//! that of clients of the Redis front.
 
 use anyhow::{Context, Result, bail};
 
@@ -8,6 +9,7 @@ use crate::failover::replicas::Replicas;
 use crate::process::Scratch;
 use crate::random::Random;
 use crate::repository::Repository;
+use crate::trial::clients::{Bench, Redis};
 use crate::trial::{self, Aim, REPLICAS, Strike, Trial};
 
 /// A kill is repeated on one that is just coming back, once in so many times.
@@ -26,13 +28,17 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     let plan = parse(arguments)?;
     println!("kills: seed {}", plan.seed);
     let binary = Binary::release(repository)?;
+    let mut random = Random::new(plan.seed);
     let scratch = Scratch::new("kills")?;
     let replicas = Replicas::start(&binary, scratch.path(), &trial::SETUP)?;
-    Trial::new("kills", binary, replicas, scratch.path(), Random::new(plan.seed)).run(
-        plan.single,
-        plan.whole,
-        &mut Kills,
-    )?;
+    let clients = Bench::new(binary.clone(), scratch.path().join("record"));
+    let (single, whole) = (plan.single.div_ceil(2), plan.whole.div_ceil(2));
+    Trial::new("kills", replicas, Box::new(clients), Random::new(random.number()))
+        .run(single, whole, &mut Kills)?;
+    let replicas = Replicas::start(&binary, scratch.path(), &Redis::SETUP)?;
+    let clients = Redis::new(&binary, &replicas)?;
+    let (single, whole) = (plan.single - single, plan.whole - whole);
+    Trial::new("kills, Redis", replicas, Box::new(clients), random).run(single, whole, &mut Kills)?;
     scratch.discard();
     Ok(())
 }

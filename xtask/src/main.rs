@@ -19,6 +19,7 @@ mod purity;
 mod random;
 mod readme;
 mod repository;
+mod resp;
 mod shape;
 mod sim_smoke;
 mod tidy;
@@ -43,7 +44,7 @@ const USAGE: &str = "usage: cargo xtask <recipe>
                 real replicas under load whose leader is killed, paused, slow or lying
   kills [--quick | --single N --whole N] [--seed S]
                 replicas killed without a warning under load, one (300) or all at once (60), with all that clients
-                were told checked after their return
+                were told checked after their return: the clients of bench, then those of the Redis front
   power-cuts [--quick | --cuts N] [--seed S]
                 the same with file systems that are shut down under the replicas (40 times), one or all at once;
                 needs root, loop mounts and xfs_io

@@ -15,6 +15,7 @@ use crate::failover::replicas::Replicas;
 use crate::process::Scratch;
 use crate::random::Random;
 use crate::repository::Repository;
+use crate::trial::clients::Bench;
 use crate::trial::{self, Aim, REPLICAS, Strike, Trial};
 
 /// One cut in so many is of all disks at once.
@@ -52,7 +53,8 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     replicas.launch(None)?;
     replicas.await_service()?;
     let whole = plan.cuts / WHOLE_ONE_IN;
-    let trial = Trial::new("power cuts", binary, replicas, scratch.path(), Random::new(plan.seed));
+    let clients = Box::new(Bench::new(binary, scratch.path().join("record")));
+    let trial = Trial::new("power cuts", replicas, clients, Random::new(plan.seed));
     trial.run(plan.cuts - whole, whole, &mut cuts)?;
     let texts = logs.iter().map(std::fs::read_to_string).collect::<Result<Vec<_>, _>>()?;
     let torn: usize = texts.iter().map(|text| text.matches(TORN).count()).sum();

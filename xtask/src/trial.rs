@@ -1,18 +1,19 @@
 //! A durable cluster under load that is struck again and again and has to come back by itself: nothing that a client
 //! was told may be lost, nothing may run twice, no state may differ. `kills` and `power_cuts` say what a blow is.
 //!
-//! The clients are those of `regency bench --record`. Checkpoints come often, and each takes equal roots: a replica
-//! whose root is not the certified one stops, and the campaign with it.
+//! Checkpoints come often, and each takes equal roots: a replica whose root is not the certified one stops, and the
+//! campaign with it.
+
+pub(crate) mod clients;
 
 use std::fmt::Debug;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::binary::Binary;
+use self::clients::Clients;
+use crate::failover::history;
 use crate::failover::replicas::{Replicas, Setup, let_pass};
-use crate::failover::{begin_load, end_load, history};
 use crate::random::Random;
 
 /// Replicas of the cluster.
@@ -27,8 +28,6 @@ pub(crate) const SETUP: Setup<'_> = Setup {
     settings: &["checkpoint_interval=500", "retained_bytes=1048576"],
     adversity: None,
 };
-/// Clients of the load, each with one operation in flight.
-const CLIENTS: u64 = 20;
 /// How long one round of load takes.
 const ROUND: Duration = Duration::from_secs(12);
 /// No blow falls so shortly before a round's end.
@@ -62,25 +61,22 @@ pub(crate) trait Strike {
 /// A cluster on its way through the blows.
 pub(crate) struct Trial {
     name: &'static str,
-    binary: Binary,
     replicas: Replicas,
-    record: PathBuf,
+    clients: Box<dyn Clients>,
     random: Random,
     operations: usize,
     longest: Duration,
 }
 
 impl Trial {
-    /// Of a cluster that serves; its record goes below `scratch`.
+    /// Of a cluster that serves these clients.
     pub(crate) fn new(
         name: &'static str,
-        binary: Binary,
         replicas: Replicas,
-        scratch: &Path,
+        clients: Box<dyn Clients>,
         random: Random,
     ) -> Self {
-        let record = scratch.join("record");
-        Self { name, binary, replicas, record, random, operations: 0, longest: Duration::ZERO }
+        Self { name, replicas, clients, random, operations: 0, longest: Duration::ZERO }
     }
 
     /// Deals so many blows to one and to all under load, and one more to all without; then says what came of it.
@@ -102,9 +98,8 @@ impl Trial {
 
     /// One load, the blows that fall into it, and what the clients were told.
     fn round(&mut self, aims: &mut Vec<Aim>, means: &mut impl Strike) -> Result<()> {
-        let base = self.replicas.value()?;
-        let mut load = begin_load(&self.binary, &self.replicas, &self.record, ROUND, CLIENTS)?;
-        self.replicas.await_sessions(CLIENTS)?;
+        let base = self.value()?;
+        self.clients.begin(&self.replicas, ROUND)?;
         let until = Instant::now() + ROUND.saturating_sub(ROUND_REST);
         let mut struck = 0;
         while Instant::now() < until
@@ -116,14 +111,17 @@ impl Trial {
             self.longest = self.longest.max(begun.elapsed());
             struck += 1;
         }
-        let measured = end_load(&mut load)?;
-        let errors = measured["errors"].as_u64().context("errors is no count")?;
-        ensure!(errors == 0, "clients were told of {errors} errors");
+        let operations = self.clients.end()?;
         self.replicas.await_agreement(REPLICAS)?;
-        let checked = history::check_record(&self.record, base, self.replicas.value()?)?;
+        let checked = operations.len();
+        history::check_since(base, operations, self.value()?)?;
         self.operations += checked;
         println!("{}: {struck} blows, {checked} replies checked, {} blows left", self.name, aims.len());
         Ok(())
+    }
+
+    fn value(&self) -> Result<u64> {
+        self.clients.value(&self.replicas)
     }
 
     fn strike(&mut self, aim: Aim, means: &mut impl Strike) -> Result<()> {
@@ -135,12 +133,12 @@ impl Trial {
 
     /// All at once once more, without load: the same history and the same counter.
     fn end(&mut self, means: &mut impl Strike) -> Result<u64> {
-        let last = self.replicas.value()?;
+        let last = self.value()?;
         let stable = self.replicas.stable_checkpoint()?;
         ensure!(stable > 0, "no checkpoint became stable: roots were not compared");
         self.strike(Aim::All, means)?;
         self.replicas.await_agreement(REPLICAS)?;
-        let found = self.replicas.value()?;
+        let found = self.value()?;
         ensure!(found == last, "the counter was {last} and is {found} after a restart");
         Ok(stable)
     }

@@ -12,15 +12,15 @@ use serde_json::Value;
 use super::files::{Files, replace_folder, tear_tail};
 use super::kind::{Demand, Fate, Harm, Kind, Target};
 use crate::binary::Binary;
+use crate::failover::history;
 use crate::failover::replicas::{Replicas, Setup, is_normal};
-use crate::failover::{begin_load, end_load, history};
 use crate::random::Random;
+use crate::trial::clients::{Bench, Clients};
 use crate::trial::{self, REPLICAS};
 
 /// Replicas that a decision takes.
 const QUORUM: usize = 3;
 /// Clients of the load, each with one operation in flight.
-const CLIENTS: u64 = 20;
 /// How long a load takes: into it the damage of a case falls.
 const LOAD: Duration = Duration::from_millis(1000);
 /// How long it takes to make the state that cases begin with.
@@ -59,8 +59,8 @@ pub(super) enum Care {
 
 /// A cluster that goes from case to case.
 pub(super) struct Subject {
-    binary: Binary,
     replicas: Replicas,
+    clients: Bench,
     scratch: PathBuf,
     random: Random,
     care: Care,
@@ -81,16 +81,14 @@ impl Subject {
             Care::Survives => &RETAINING,
         };
         let mut replicas = Replicas::start(binary, scratch, setup)?;
-        let load = |replicas: &Replicas| {
-            let mut load = begin_load(binary, replicas, &scratch.join("record"), FIRST_LOAD, CLIENTS)?;
-            end_load(&mut load)
-        };
-        load(&replicas)?;
+        let mut clients = Bench::new(binary.clone(), scratch.join("record"));
+        clients.begin(&replicas, FIRST_LOAD)?;
+        clients.end()?;
         (0..REPLICAS).try_for_each(|replica| replicas.kill(replica))?;
         // A torn tail makes a replica go on in another segment.
         let mut subject = Self {
-            binary: binary.clone(),
             replicas,
+            clients,
             scratch: scratch.to_owned(),
             random,
             care,
@@ -104,7 +102,8 @@ impl Subject {
         }
         subject.replicas.launch(None)?;
         subject.replicas.await_service()?;
-        load(&subject.replicas)?;
+        subject.clients.begin(&subject.replicas, FIRST_LOAD)?;
+        subject.clients.end()?;
         subject.replicas.await_agreement(REPLICAS)?;
         (0..REPLICAS).try_for_each(|replica| subject.replicas.stop(replica))?;
         replace_folder(Path::new(subject.replicas.directory()), &subject.template())?;
@@ -180,9 +179,7 @@ impl Subject {
         self.last_damaged = vec![victim];
         let others: Vec<usize> = (0..REPLICAS).filter(|replica| *replica != victim).collect();
         let base = self.replicas.value()?;
-        let record = self.scratch.join("record");
-        let mut load = begin_load(&self.binary, &self.replicas, &record, LOAD, CLIENTS)?;
-        self.replicas.await_sessions(CLIENTS)?;
+        self.clients.begin(&self.replicas, LOAD)?;
         trial::pause(&mut self.random);
         let how = self.take_down(victim)?;
         let own = self.data(victim);
@@ -192,12 +189,11 @@ impl Subject {
         let done = harm(&Files { own: &own, old: &old, other: &other }, &mut self.random)?;
         let said = self.log_bytes(victim)?;
         self.replicas.restart(victim)?;
-        let mut look = |subject: &mut Self| {
-            let measured = end_load(&mut load)?;
-            let errors = measured["errors"].as_u64().context("errors is no count")?;
-            ensure!(errors == 0, "clients were told of {errors} errors");
+        let look = |subject: &mut Self| {
+            let told = subject.clients.end()?;
             subject.replicas.await_agreement_among(&others)?;
-            subject.replies += history::check_record(&record, base, subject.replicas.value()?)?;
+            subject.replies += told.len();
+            history::check_since(base, told, subject.replicas.value()?)?;
             subject.fate(victim, &others, said)
         };
         let fate = look(self).with_context(|| format!("replica {victim} {how}, {done}"))?;
@@ -257,12 +253,11 @@ impl Subject {
     /// A load without a blow; the counter's value after it.
     fn load(&mut self) -> Result<u64> {
         let base = self.replicas.value()?;
-        let record = self.scratch.join("record");
-        let measured = end_load(&mut begin_load(&self.binary, &self.replicas, &record, LOAD / 2, CLIENTS)?)?;
-        let errors = measured["errors"].as_u64().context("errors is no count")?;
-        ensure!(errors == 0, "clients were told of {errors} errors");
+        self.clients.start(&self.replicas, LOAD / 2)?;
+        let told = self.clients.end()?;
         let last = self.replicas.value()?;
-        self.replies += history::check_record(&record, base, last)?;
+        self.replies += told.len();
+        history::check_since(base, told, last)?;
         Ok(last)
     }
 

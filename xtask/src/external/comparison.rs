@@ -4,8 +4,8 @@ use anyhow::{Context, Result, bail};
 
 use super::Bench;
 use super::redis_server::RedisServer;
-use super::resp::Connection;
 use super::table::{RAW, SCRIPTS, words};
+use crate::resp::Connection;
 
 pub(super) fn run(bench: &Bench<'_>) -> Result<()> {
     let server = RedisServer::start(bench.scratch)?;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::Bench;
-use super::resp::Connection;
 use super::table::words;
 use crate::binary::Binary;
 use crate::cluster::{Cluster, Plan};
 use crate::process::{Process, signal, wait_until};
+use crate::resp::Connection;
 
 /// The backup that dies: not the leader of regency 0.
 const VICTIM: usize = 3;

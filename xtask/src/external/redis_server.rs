@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::resp::Connection;
 use super::table::words;
 use crate::process::{Process, free_port, wait_until};
+use crate::resp::Connection;
 
 /// A `redis-server` that ends with us.
 pub(super) struct RedisServer {

@@ -25,21 +25,23 @@ pub(crate) struct Operation {
     pub(crate) value: u64,
 }
 
-/// Checks a record of clients whose counter went from `base` to `last` while it was written; how many replies it has.
-pub(crate) fn check_record(record: &Path, base: u64, last: u64) -> Outcome<usize> {
+/// The operations of a record, a JSON object a line.
+pub(crate) fn read(record: &Path) -> Outcome<Vec<Operation>> {
     let text = fs::read_to_string(record).with_context(|| format!("cannot read {}", record.display()))?;
-    let mut operations = parse(&text).map_err(anyhow::Error::msg)?;
+    parse(&text).map_err(anyhow::Error::msg)
+}
+
+/// Checks what clients were told whose counter went from `base` to `last` meanwhile.
+pub(crate) fn check_since(base: u64, mut operations: Vec<Operation>, last: u64) -> Outcome<()> {
     let lost = "a value from before the load: something was lost";
     for operation in &mut operations {
         operation.value = operation.value.checked_sub(base).context(lost)?;
     }
     check(&operations, last.checked_sub(base).context(lost)?)
-        .map_err(|cause| anyhow::anyhow!("no counter answers so: {cause}"))?;
-    Ok(operations.len())
+        .map_err(|cause| anyhow::anyhow!("no counter answers so: {cause}"))
 }
 
-/// The operations of a record, a JSON object a line.
-pub(crate) fn parse(record: &str) -> Result<Vec<Operation>, String> {
+fn parse(record: &str) -> Result<Vec<Operation>, String> {
     record.lines().map(parse_line).collect()
 }
 
@@ -57,7 +59,7 @@ fn parse_line(line: &str) -> Result<Operation, String> {
 }
 
 /// Checks that one counter, which began at 0 and is `last` in the end, explains all operations.
-pub(crate) fn check(operations: &[Operation], last: u64) -> Result<(), String> {
+fn check(operations: &[Operation], last: u64) -> Result<(), String> {
     check_once(operations, last)?;
     check_order(operations)
 }

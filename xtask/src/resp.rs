@@ -12,13 +12,13 @@ const REPLY_LIMIT: Duration = Duration::from_secs(10);
 const REPLY_BYTES_MAX: usize = 16 << 20;
 
 /// One connection to a server that speaks RESP2 or RESP3.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     reader: BufReader<TcpStream>,
 }
 
 impl Connection {
     /// Connects to a port of this machine.
-    pub(super) fn open(port: u16) -> Result<Self> {
+    pub(crate) fn open(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).with_context(|| format!("port {port}"))?;
         stream.set_read_timeout(Some(REPLY_LIMIT))?;
         stream.set_nodelay(true)?;
@@ -26,7 +26,7 @@ impl Connection {
     }
 
     /// Sends one command and returns its reply.
-    pub(super) fn call(&mut self, words: &[Vec<u8>]) -> Result<String> {
+    pub(crate) fn call(&mut self, words: &[Vec<u8>]) -> Result<String> {
         let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
@@ -38,12 +38,12 @@ impl Connection {
     }
 
     /// Sends bytes as they are.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.reader.get_mut().write_all(bytes).context("the server closed the connection")
     }
 
     /// Reads one reply.
-    pub(super) fn reply(&mut self) -> Result<String> {
+    pub(crate) fn reply(&mut self) -> Result<String> {
         let line = self.line()?;
         let (kind, rest) = line.split_at_checked(1).with_context(|| format!("an odd reply {line:?}"))?;
         let count = || rest.parse::<i64>().with_context(|| format!("an odd length in {line:?}"));
@@ -66,7 +66,7 @@ impl Connection {
     }
 
     /// Reads the elements of an array and prints them in order of their text, where order means nothing.
-    pub(super) fn sorted(reply: &str) -> String {
+    pub(crate) fn sorted(reply: &str) -> String {
         let mut elements: Vec<&str> = reply.trim_matches(['*', '[', ']', '~']).split(", ").collect();
         elements.sort_unstable();
         elements.join(", ")
