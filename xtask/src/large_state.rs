@@ -27,6 +27,9 @@ const LOAD_RECORDS: &str = "1000";
 /// How long anything may take that needs no figure of its own.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// What a replica writes when it has taken a state over, instead of executing again what led to it.
+const TAKEN_OVER: &str = "the service has the state of the other replicas";
+
 /// Clients of the load beside a transfer, and the part of what the cluster can do that it is.
 const CLIENTS: &str = "100";
 const RATE: f64 = 0.3;
@@ -109,9 +112,15 @@ impl Subject {
     fn wipe(&mut self, replica: usize) -> Result<Instant> {
         self.replicas.kill(replica)?;
         fs::remove_dir_all(self.replicas.home(replica).join("data"))?;
+        fs::remove_file(self.replicas.log(replica))?;
         let begun = Instant::now();
         self.replicas.restart(replica)?;
         Ok(begun)
+    }
+
+    /// Whether a replica has taken a state over since it was wiped.
+    fn has_taken_over(&self, replica: usize) -> Result<bool> {
+        Ok(fs::read_to_string(self.replicas.log(replica))?.contains(TAKEN_OVER))
     }
 
     /// The memory of a replica's process.
@@ -125,20 +134,20 @@ fn setup<'a>(service: &'a str, settings: &'a [&'a str]) -> Setup<'a> {
     Setup { replicas: 4, service, request_auth: "channel", durability: "sync", settings, adversity: None }
 }
 
-/// Runs `act` while the load runs; what the load reached of its rate.
+/// Runs `act` while the load runs, at a rate if one is given; the operations a second that the load reached.
 fn under_load<T>(
     subject: &mut Subject,
     seconds: u64,
-    rate: f64,
+    rate: Option<f64>,
     act: impl FnOnce(&mut Subject) -> Result<T>,
 ) -> Result<(T, f64)> {
     let (directory, binary) = (subject.replicas.directory().to_owned(), subject.binary.clone());
-    let load = thread::spawn(move || load(&binary, &directory, CLIENTS, seconds, Some(rate)));
+    let load = thread::spawn(move || load(&binary, &directory, CLIENTS, seconds, rate));
     // The load's sessions are open by then.
     thread::sleep(Duration::from_secs(1));
     let outcome = act(subject);
     let reached = load.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
-    Ok((outcome?, reached? / rate))
+    Ok((outcome?, reached?))
 }
 
 fn bench(binary: &Binary, directory: &str, arguments: &[&str]) -> Result<Value> {

@@ -1,6 +1,5 @@
 //! A state that no memory holds: what it takes to get it from others.
 
-use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -15,8 +14,6 @@ use crate::repository::Repository;
 const EXAMPLE: &str = "state_in_a_file";
 /// MiB that one operation appends.
 const PIECE: u64 = 1;
-/// What a replica writes when it has taken a state over, instead of executing again what led to it.
-const TAKEN_OVER: &str = "the service has the state of the other replicas";
 /// The replica that gets everything back.
 const WIPED: usize = 3;
 /// What its process may take: the state is in a file.
@@ -61,8 +58,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
         mib(peak),
         mib(donor.into_iter().max().unwrap_or_default())
     );
-    let log = fs::read_to_string(subject.replicas.log(WIPED))?;
-    ensure!(log.contains(TAKEN_OVER), "it did not take the state over");
+    ensure!(subject.has_taken_over(WIPED)?, "it did not take the state over");
     subject.replicas.await_agreement(REPLICAS)?;
     ensure!(peak <= MEMORY_MAX, "more than {:.0} MiB", mib(MEMORY_MAX));
     drop(subject);

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::namespaces::{self, Namespaces, Way};
 use super::{CLIENTS, RATE, REPLICAS, Subject, check_flags, number, under_load};
@@ -40,13 +40,14 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     let mut longest = Duration::ZERO;
     for cycle in 1..=cycles {
         let victim = random.place(REPLICAS);
-        let (time, kept) =
-            under_load(&mut subject, 25, rate, |subject| come_back(subject, &machines, victim, &mut random))?;
+        let (time, reached) = under_load(&mut subject, 25, Some(rate), |subject| {
+            come_back(subject, &machines, victim, &mut random)
+        })?;
         longest = longest.max(time);
         println!(
             "partitions: {cycle} of {cycles}: back {:.1} s after the last cut; clients kept {:.0}% of the load",
             time.as_secs_f64(),
-            kept * 100.0
+            reached / rate * 100.0
         );
     }
     subject.replicas.await_agreement(REPLICAS)?;
@@ -87,5 +88,6 @@ fn come_back(
     }
     let begun = Instant::now();
     subject.await_level(victim, BACK_LIMIT).context("it is stuck")?;
+    ensure!(subject.has_taken_over(victim)?, "it did not take the state over");
     Ok(begun.elapsed())
 }

@@ -1,5 +1,5 @@
 //! Replicas that lost everything, or slept, under a load of less than a third of what the cluster can do: how soon they
-//! are back, and what the clients notice.
+//! are back, and what the clients notice. And replicas that are restarted under all the load that there can be.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,8 +30,19 @@ const CAUGHT_UP_LIMIT: Duration = Duration::from_secs(5);
 /// What that may cost anybody in memory.
 const MEMORY_MAX: u64 = 64 << 20;
 
+/// The full load before a restart, and how long it goes on after it.
+const BUSY: Duration = Duration::from_secs(60);
+const BUSY_AFTER: Duration = Duration::from_secs(30);
+/// By then who was restarted takes part.
+const RESTART_LIMIT: Duration = Duration::from_secs(10);
+/// What is left of it all with `--quick`: a join and so many cycles.
+const CYCLES_QUICK: u64 = 3;
+
 /// Measures and checks.
 pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
+    if arguments == ["--quick"] {
+        return run_quick(repository);
+    }
     check_flags(arguments, &["--mib", "--cycles", "--seed"])?;
     let size = number(arguments, "--mib", 1024)?;
     let cycles = number(arguments, "--cycles", 50)?;
@@ -44,6 +55,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     let rate = capacity * RATE;
     println!("transfers: {capacity:.0} operations a second; the load is {rate:.0}");
     sleep(&mut subject, rate)?;
+    restart(&mut subject)?;
     subject.fill(size)?;
     await_rest(&subject)?;
     let honest = join(&mut subject, size, rate)?;
@@ -52,6 +64,19 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
         join_among_liars(&mut subject, (&adverse, lie), size, rate, honest)?;
     }
     wipe_and_join(&mut subject, rate, cycles, &mut Random::new(seed))?;
+    drop(subject);
+    scratch.discard();
+    Ok(())
+}
+
+/// What a check before a commit has time for.
+fn run_quick(repository: &Repository) -> Result<()> {
+    let binary = Binary::release(repository)?;
+    let scratch = Scratch::new("transfers")?;
+    let mut subject = Subject::start(&binary, scratch.path(), &["checkpoint_interval=2000"], SMALL)?;
+    let rate = subject.load(CLIENTS, 2)? * RATE;
+    wipe_and_join(&mut subject, rate, CYCLES_QUICK, &mut Random::new(1))?;
+    drop(subject);
     scratch.discard();
     Ok(())
 }
@@ -71,7 +96,8 @@ fn await_rest(subject: &Subject) -> Result<()> {
 
 /// One replica with an empty directory gets everything from the others; returns how long that took.
 fn join(subject: &mut Subject, size: u64, rate: f64) -> Result<Duration> {
-    let (time, kept) = under_load(subject, load_seconds(size), rate, |subject| wiped(subject, 3))?;
+    let (time, reached) = under_load(subject, load_seconds(size), Some(rate), |subject| wiped(subject, 3))?;
+    let kept = reached / rate;
     let speed = (size << 20) as f64 / time.as_secs_f64();
     println!(
         "transfers: {size} MiB joined in {:.1} s, {:.0} MB/s; clients kept {:.0}% of the load",
@@ -95,7 +121,7 @@ fn join_among_liars(
     subject.replicas.kill(0)?;
     subject.replicas.restart_with(0, Some(adversity))?;
     subject.await_level(0, LIMIT)?;
-    let (time, _) = under_load(subject, load_seconds(size), rate, |subject| wiped(subject, 3))?;
+    let (time, _) = under_load(subject, load_seconds(size), Some(rate), |subject| wiped(subject, 3))?;
     subject.replicas.kill(0)?;
     subject.replicas.restart(0)?;
     subject.await_level(0, LIMIT)?;
@@ -118,6 +144,35 @@ fn load_seconds(size: u64) -> u64 {
 fn wiped(subject: &mut Subject, replica: usize) -> Result<Duration> {
     let begun = subject.wipe(replica)?;
     subject.await_level(replica, LIMIT)?;
+    let time = begun.elapsed();
+    ensure!(subject.has_taken_over(replica)?, "replica {replica} did not take the state over");
+    Ok(time)
+}
+
+/// Under full load one replica comes back after a minute, and then another is restarted at once.
+fn restart(subject: &mut Subject) -> Result<()> {
+    let ((away, busy), reached) = under_load(subject, (BUSY + BUSY_AFTER).as_secs(), None, |subject| {
+        subject.replicas.kill(3)?;
+        thread::sleep(BUSY);
+        let away = restarted(subject, 3)?;
+        subject.replicas.kill(2)?;
+        Ok((away, restarted(subject, 2)?))
+    })?;
+    println!(
+        "transfers: under {reached:.0} operations a second, back {:.1} s after a minute's absence, {:.1} s after a \
+         restart",
+        away.as_secs_f64(),
+        busy.as_secs_f64()
+    );
+    ensure!(away.max(busy) <= RESTART_LIMIT, "that took longer than {RESTART_LIMIT:?}");
+    Ok(())
+}
+
+/// Starts a replica again that was killed, and waits until it takes part.
+fn restarted(subject: &mut Subject, replica: usize) -> Result<Duration> {
+    let begun = Instant::now();
+    subject.replicas.restart(replica)?;
+    subject.await_level(replica, LIMIT)?;
     Ok(begun.elapsed())
 }
 
@@ -127,7 +182,7 @@ fn sleep(subject: &mut Subject, rate: f64) -> Result<()> {
     let before = memory.iter().map(|memory| memory.resident()).collect::<Result<Vec<_>>>()?;
     memory.iter().try_for_each(|memory| memory.forget_peak())?;
     let seconds = (MISSED / rate).ceil() as u64;
-    let (time, _) = under_load(subject, seconds + 12, rate, |subject| {
+    let (time, _) = under_load(subject, seconds + 12, Some(rate), |subject| {
         subject.replicas.signal(3, "STOP")?;
         thread::sleep(Duration::from_secs(seconds));
         subject.replicas.signal(3, "CONT")?;
@@ -152,7 +207,7 @@ fn sleep(subject: &mut Subject, rate: f64) -> Result<()> {
 fn wipe_and_join(subject: &mut Subject, rate: f64, cycles: u64, random: &mut Random) -> Result<()> {
     let mut times = Vec::new();
     while (times.len() as u64) < cycles {
-        let (time, _) = under_load(subject, 20, rate, |subject| {
+        let (time, _) = under_load(subject, 20, Some(rate), |subject| {
             let begun = Instant::now();
             let mut longest = Duration::ZERO;
             while begun.elapsed() < Duration::from_secs(12) && (times.len() as u64) < cycles {
