@@ -79,15 +79,15 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
 
 impl Wanted {
     fn parse(arguments: &[&str]) -> Result<Self> {
-        let mut wanted = Self { from: 1, short: SHORT, long: LONG, mutants: false };
+        let mut wanted = Self { from: 1, short: SHORT, long: LONG, mutants: true };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let place = match *argument {
                 "--from" => &mut wanted.from,
                 "--short" => &mut wanted.short,
                 "--long" => &mut wanted.long,
-                "--mutants" => {
-                    wanted.mutants = true;
+                "--no-mutants" => {
+                    wanted.mutants = false;
                     continue;
                 }
                 other => bail!("campaign does not know {other}"),
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn arguments_are_a_range_and_sizes() {
-        let wanted = Wanted::parse(&["--from", "7", "--short", "20", "--mutants"]).unwrap();
-        assert_eq!(wanted, Wanted { from: 7, short: 20, long: LONG, mutants: true });
+        let wanted = Wanted::parse(&["--from", "7", "--short", "20", "--no-mutants"]).unwrap();
+        assert_eq!(wanted, Wanted { from: 7, short: 20, long: LONG, mutants: false });
         assert!(Wanted::parse(&["--short"]).is_err());
         assert!(Wanted::parse(&["--sort", "1"]).is_err());
     }

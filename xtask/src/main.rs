@@ -36,9 +36,9 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   tidy          file sizes, documentation, links, rules, purity of the core
   purity        the core built for a target without clock, threads and files
   sim-smoke     50,000 fixed seeds, some of them twice, and every mutant
-  campaign [--from S] [--short N] [--long N] [--mutants]
+  campaign [--from S] [--short N] [--long N] [--no-mutants]
                 1,000,000 short seeds and 10,000 long ones, or as many as told, into docs/campaigns.md;
-                with --mutants also a search for what kills each mutant
+                then a search for what kills each mutant, from the first seed on
   external      tests that need redis-cli, redis-benchmark, redis-server and Python
   failover [--quick]
                 real replicas under load whose leader is killed, paused, slow or lying

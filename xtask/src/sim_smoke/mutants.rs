@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use regency_protocol::mutants::Mutant;
@@ -34,21 +34,32 @@ struct Kill<'a> {
     seed: u64,
 }
 
+/// What a search has come to.
+#[derive(Debug, Default)]
+struct Found {
+    survivors: Vec<String>,
+    /// What kills instead of the known seed.
+    moved: Vec<String>,
+    slowest: Duration,
+}
+
 /// Kills all mutants that are not equivalent to the rule, on all cores.
 pub(super) fn kill_all(repository: &Repository, binary: &Binary, search: Search) -> Result<()> {
     let text = repository.read(KILLS)?;
     let kills = parse(repository, &text)?;
     let next = AtomicUsize::new(0);
-    let failed = Mutex::new((Vec::new(), Vec::new()));
+    let found = Mutex::new(Found::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || -> Result<()> {
         while let Some(kill) = kills.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let begin = Instant::now();
             let killer = kill.killer(binary, search)?;
-            let mut failed = failed.lock().expect("no worker panics while it holds the lists");
+            let mut found = found.lock().expect("no worker panics while it holds it");
+            found.slowest = begin.elapsed().max(found.slowest);
             match killer {
-                None => failed.0.push(kill.mutant),
+                None => found.survivors.push(kill.mutant.to_owned()),
                 Some(seed) if search.is_known && seed != kill.seed => {
-                    failed.1.push(format!("{} {} {seed}", kill.mutant, kill.scenario));
+                    found.moved.push(format!("{} {} {seed}", kill.mutant, kill.scenario));
                 }
                 Some(_) => {}
             }
@@ -62,9 +73,11 @@ pub(super) fn kill_all(repository: &Repository, binary: &Binary, search: Search)
             Err(_) => bail!("a worker panicked"),
         })
     })?;
-    let (survivors, moved) = failed.into_inner().expect("all workers have ended");
+    let Found { survivors, moved, slowest } = found.into_inner().expect("all workers have ended");
     ensure!(survivors.is_empty(), "mutants that survive: {survivors:?}");
     ensure!(moved.is_empty(), "seeds of {KILLS} kill no longer; these do: {moved:?}");
+    let slowest = slowest.as_secs_f64();
+    println!("mutants: {} killed in the simulator, each within {slowest:.1} s of one core", kills.len());
     Ok(())
 }
 
