@@ -20,7 +20,7 @@ purity:
 external:
     cargo xtask external
 
-# 20,000 fixed seeds, some of them twice, and every mutant.
+# 50,000 fixed seeds, some of them twice, and every mutant.
 sim-smoke:
     cargo xtask sim-smoke
 
@@ -39,6 +39,26 @@ damage *arguments:
 # What durability costs, against none, etcd and the disk; wants a quiet machine.
 durability *arguments:
     cargo xtask durability {{arguments}}
+
+# What the work since a commit costs when nothing fails; wants a quiet machine.
+paired *arguments:
+    cargo xtask paired {{arguments}}
+
+# A replica that comes back from a large snapshot and a long log.
+recovery *arguments:
+    cargo xtask recovery {{arguments}}
+
+# Replicas that slept, were restarted or lost everything, with a large state and donors that lie.
+transfers *arguments:
+    cargo xtask transfers {{arguments}}
+
+# The same with a state in a file; what memory it takes.
+in-a-file *arguments:
+    cargo xtask in-a-file {{arguments}}
+
+# The same while links are cut and mended; needs root, network namespaces and nft.
+partitions *arguments:
+    cargo xtask partitions {{arguments}}
 
 # Short benchmark runs; checks the JSON.
 bench-smoke:

@@ -1,11 +1,12 @@
 //! The `regency` binary in the builds that the recipes run.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::process;
 use crate::repository::Repository;
 
 /// A built `regency`.
@@ -33,9 +34,23 @@ impl Binary {
         Self::featured(repository, "adversity")
     }
 
+    /// The release build of a commit, from a work tree of its own.
+    pub(crate) fn of_commit(repository: &Repository, commit: &str) -> Result<Self> {
+        let tree = repository.target().join("commits").join(commit);
+        if !tree.exists() {
+            let tree = tree.to_string_lossy();
+            let root = repository.root().to_string_lossy();
+            process::run("git", &["clone", "--quiet", "--shared", "--no-checkout", &root, &tree])?;
+        }
+        let shown = tree.to_string_lossy();
+        process::run("git", &["-C", &shown, "checkout", "--quiet", commit])?;
+        cargo(&tree, &["--package", "regency-cli"])?;
+        Ok(Self { path: tree.join("target/release/regency"), namespace: None })
+    }
+
     /// The release build of an example of the library.
     pub(crate) fn example(repository: &Repository, name: &str) -> Result<Self> {
-        cargo(repository, &["--package", "regency", "--example", name])?;
+        cargo(repository.root(), &["--package", "regency", "--example", name])?;
         Ok(Self { path: repository.target().join("release/examples").join(name), namespace: None })
     }
 
@@ -81,12 +96,12 @@ impl Binary {
 }
 
 fn build(repository: &Repository, more: &[&str]) -> Result<()> {
-    cargo(repository, &[&["--package", "regency-cli"], more].concat())
+    cargo(repository.root(), &[&["--package", "regency-cli"], more].concat())
 }
 
-fn cargo(repository: &Repository, what: &[&str]) -> Result<()> {
+fn cargo(tree: &Path, what: &[&str]) -> Result<()> {
     let status = Command::new(env!("CARGO"))
-        .current_dir(repository.root())
+        .current_dir(tree)
         .args(["build", "--quiet", "--release", "--locked"])
         .args(what)
         .status()

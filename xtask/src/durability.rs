@@ -3,20 +3,18 @@
 
 mod etcd;
 mod grpc;
-mod quiet;
 mod sync_time;
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
 
 use self::etcd::Etcd;
 use self::sync_time::Syncers;
 use crate::binary::Binary;
 use crate::cluster::{Cluster, Plan};
+use crate::measure::{DURATION, WARMUP, bench, median, p50_us, rate, ratios, settle, spread};
 use crate::process::Scratch;
 use crate::repository::Repository;
 
@@ -25,9 +23,6 @@ const ROUNDS: usize = 5;
 /// Operations that are in flight, in Regency as in etcd.
 const CLIENTS: usize = 100;
 const IN_FLIGHT: usize = 16;
-/// How long one measurement takes, and what comes before it.
-const DURATION: Duration = Duration::from_secs(4);
-const WARMUP: Duration = Duration::from_secs(1);
 /// What is to be reached.
 const SYNC_TO_NONE_MIN: f64 = 0.5;
 const SYNC_TO_ETCD_MIN: f64 = 4.0;
@@ -84,41 +79,17 @@ fn measure(repository: &Repository, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// Lets what came before come to its end.
-fn settle() -> Result<()> {
-    if !quiet::await_quiet()? {
-        eprintln!("durability: others use the processors: the figures will be worth little");
-    }
-    Ok(())
-}
-
 /// Operations a second with all clients.
 fn throughput(binary: &Binary, cluster: &Cluster, bytes: &str) -> Result<f64> {
     let (clients, in_flight) = (CLIENTS.to_string(), IN_FLIGHT.to_string());
     let load = ["--clients", &clients, "--in-flight", &in_flight, "--connections", "shared"];
     let sizes = ["--request-bytes", bytes, "--reply-bytes", bytes];
-    let measured = bench(binary, cluster, &[&load[..], &sizes[..]].concat())?;
-    measured["throughput"].as_f64().context("throughput is no number")
+    rate(&bench(binary, cluster, &[&load[..], &sizes[..]].concat())?)
 }
 
 /// The median latency of one client.
 fn latency_us(binary: &Binary, cluster: &Cluster) -> Result<f64> {
-    let measured = bench(binary, cluster, &["--clients", "1", "--connections", "per-client"])?;
-    measured["latency_us"]["p50"].as_f64().context("p50 is no number")
-}
-
-fn bench(binary: &Binary, cluster: &Cluster, more: &[&str]) -> Result<Value> {
-    settle()?;
-    let seconds = |time: Duration| format!("{}s", time.as_secs());
-    let (warmup, duration) = (seconds(WARMUP), seconds(DURATION));
-    let mut arguments =
-        vec!["bench", cluster.directory(), "--json", "--warmup", &warmup, "--duration", &duration];
-    arguments.extend(more);
-    let output = binary.output(&arguments)?;
-    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let measured: Value = serde_json::from_slice(&output.stdout).context("regency bench printed no JSON")?;
-    ensure!(measured["errors"] == 0, "errors in {arguments:?}: {}", measured["errors"]);
-    Ok(measured)
+    p50_us(&bench(binary, cluster, &["--clients", "1", "--connections", "per-client"])?)
 }
 
 /// One thing with both durabilities.
@@ -182,37 +153,6 @@ impl Figures {
     }
 }
 
-/// The ratio in each round.
-fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
-    of.iter().zip(to).map(|(of, to)| of / to).collect()
-}
-
 fn verdict(is_reached: bool) -> &'static str {
     if is_reached { "reached" } else { "missed" }
-}
-
-/// The median; 0 of nothing.
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
-}
-
-/// The median, and between what it lies.
-fn spread(values: &[f64], digits: usize) -> String {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(0.0, f64::max);
-    format!("{:.digits$} ({least:.digits$} to {most:.digits$})", median(values))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_median_is_a_value_that_was_measured() {
-        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
-        assert_eq!(ratios(&[4.0, 3.0], &[2.0, 1.0]), [2.0, 3.0]);
-        assert_eq!(spread(&[3.0, 1.0, 2.0], 0), "2 (1 to 3)");
-    }
 }

@@ -13,6 +13,8 @@ mod failover;
 mod fuzz;
 mod kills;
 mod large_state;
+mod measure;
+mod paired;
 mod power_cuts;
 mod process;
 mod purity;
@@ -54,6 +56,8 @@ const USAGE: &str = "usage: cargo xtask <recipe>
   durability [--rounds N]
                 what durability costs, against none, against etcd (etcd-server, etcd-client) and against the disk;
                 wants a quiet machine
+  paired COMMIT [--rounds N]
+                what the work since a commit costs when nothing fails, both measured in turn; wants a quiet machine
   recovery [--mib N] [--records N]
                 a replica that comes back from a large snapshot (1024 MiB) and a long log (100,000 records)
   transfers [--quick | --mib N --cycles N] [--seed S]
@@ -97,6 +101,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["power-cuts", arguments @ ..] => power_cuts::run(&repository, arguments),
         ["damage", arguments @ ..] => damage::run(&repository, arguments),
         ["durability", arguments @ ..] => durability::run(&repository, arguments),
+        ["paired", arguments @ ..] => paired::run(&repository, arguments),
         ["recovery", arguments @ ..] => large_state::recovery::run(&repository, arguments),
         ["in-a-file", arguments @ ..] => large_state::in_a_file::run(&repository, arguments),
         ["partitions", arguments @ ..] => large_state::partitions::run(&repository, arguments),
