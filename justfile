@@ -24,6 +24,14 @@ external:
 sim-smoke:
     cargo xtask sim-smoke
 
+# The campaign of the simulator: a million seeds, and what kills each mutant, into docs/campaigns.md.
+campaign *arguments:
+    cargo xtask campaign {{arguments}}
+
+# Real replicas whose leader is killed, paused, slow or lying.
+failover *arguments:
+    cargo xtask failover {{arguments}}
+
 # Real replicas killed under load, alone and all at once, that come back with everything.
 kills *arguments:
     cargo xtask kills {{arguments}}
