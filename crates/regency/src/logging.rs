@@ -1,7 +1,7 @@
 //! Log lines to standard error: text for people or JSON for machines, filtered by level and module.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
@@ -41,7 +41,10 @@ pub fn start(format: LogFormat, level: Option<&str>) -> Result<(), Failure> {
             )
         })?,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let has_colours = io::stderr().is_terminal() && !is_plain;
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(has_colours);
     // The only error is that a subscriber is set already: the process has logging, as wanted.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

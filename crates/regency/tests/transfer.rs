@@ -234,6 +234,24 @@ fn a_damaged_log_is_set_aside_and_only_what_is_missing_is_fetched() {
 }
 
 #[test]
+fn who_has_no_log_any_more_has_lost_its_votes() {
+    let mut cluster = start(Durability::Sync, 10);
+    let client = client(&cluster);
+    pile(&client, 25);
+    wait_normal(&cluster, 3);
+    (0..4).for_each(|id| cluster.stop_replica(id));
+    // As after a kill, no mark says how many records there were.
+    files(&cluster, 3, "clean-stop").iter().for_each(|file| fs::remove_file(file).unwrap());
+    files(&cluster, 3, "log-").iter().for_each(|file| fs::remove_file(file).unwrap());
+    cluster.start_replica_with(3, Pile::default());
+    eventually("it is state-lost", || cluster.status(3).state == "state-lost");
+    (0..3).for_each(|id| cluster.start_replica_with(id, Pile::default()));
+    pile(&client, 20);
+    wait_normal(&cluster, 3);
+    agree(&cluster);
+}
+
+#[test]
 fn votes_stay_lost_while_nobody_says_what_they_were_for() {
     let mut cluster = start(Durability::Sync, 10);
     let client = client(&cluster);

@@ -80,7 +80,12 @@ impl DirectoryLock {
         let name = path.join(LOCK_FILE);
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&name).on(DiskOperation::Open, LOCK_FILE)?;
+        let (file, is_written) = match options.open(&name) {
+            // Enough to read what a failed disk has left.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => (File::open(&name), false),
+            opened => (opened, true),
+        };
+        let mut file = file.on(DiskOperation::Open, LOCK_FILE)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -90,8 +95,10 @@ impl DirectoryLock {
                 return Err(StorageError::disk(DiskOperation::Lock, LOCK_FILE, &error));
             }
         }
-        file.set_len(0).on(DiskOperation::Write, LOCK_FILE)?;
-        writeln!(file, "{}", std::process::id()).on(DiskOperation::Write, LOCK_FILE)?;
+        if is_written {
+            file.set_len(0).on(DiskOperation::Write, LOCK_FILE)?;
+            writeln!(file, "{}", std::process::id()).on(DiskOperation::Write, LOCK_FILE)?;
+        }
         Ok(Self { _file: file })
     }
 }
@@ -140,22 +147,32 @@ impl Marks {
     /// Reads the marks of `identity`'s directory. An empty one becomes its own, without a past.
     ///
     /// # Errors
-    /// A directory of another cluster, replica or format; a damaged mark; or the disk refused.
+    /// A directory of another cluster, replica or format, or one that does not say whose it is; or the disk refused.
     pub fn open(disk: Box<dyn Disk>, identity: Identity) -> Result<(Self, Life), StorageError> {
-        let known = read(disk.as_ref(), &identity, IDENTITY_FILE)?;
-        if known.is_none() {
+        let life = Self::look(disk.as_ref(), &identity)?;
+        if read(disk.as_ref(), &identity, IDENTITY_FILE)?.is_none() {
+            write(disk.as_ref(), &identity, IDENTITY_FILE, &[])?;
+        }
+        Ok((Self { disk, identity }, life))
+    }
+
+    /// Reads the marks of `identity`'s directory, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn look(disk: &dyn Disk, identity: &Identity) -> Result<Life, StorageError> {
+        if read(disk, identity, IDENTITY_FILE)?.is_none() {
             // A crash may have come between the two files that `init` writes.
-            let is_new = read(disk.as_ref(), &identity, NEVER_VOTED_FILE)?.is_some();
             let names = disk.list().on(DiskOperation::List, ".")?;
             if names.iter().any(|name| is_kept(name) && name != NEVER_VOTED_FILE) {
-                return Err(StorageError::FileDamaged { file: IDENTITY_FILE.to_owned(), offset: 0 });
+                return Err(damaged(IDENTITY_FILE));
             }
-            write(disk.as_ref(), &identity, IDENTITY_FILE, &[])?;
-            let life = if is_new { Life::First } else { Life::Unknown };
-            return Ok((Self { disk, identity }, life));
         }
-        let life = life(disk.as_ref(), &identity)?;
-        Ok((Self { disk, identity }, life))
+        match life(disk, identity) {
+            // A mark that cannot be read may have been any: then votes may be lost.
+            Err(StorageError::FileDamaged { .. }) => Ok(Life::Unknown),
+            life => life,
+        }
     }
 
     /// From now on the replica may vote: the marks of a past without loss go, durably, and then that of a loss, whose
@@ -324,6 +341,27 @@ mod tests {
         let (mut marks, _) = open(&disk).unwrap();
         marks.begin_voting(BOOT).unwrap();
         disk.rename(RUNNING_FILE, NEVER_VOTED_FILE).unwrap();
+        assert_eq!(open(&disk).unwrap().1, Life::Unknown);
+    }
+
+    #[test]
+    fn a_damaged_mark_means_that_votes_may_be_lost_and_a_damaged_identity_ends_it() {
+        let disk = FaultyDisk::seeded(1);
+        Marks::init(&disk, IDENTITY).unwrap();
+        let (mut marks, _) = open(&disk).unwrap();
+        marks.begin_voting(BOOT).unwrap();
+        marks.stop(LogPosition(17)).unwrap();
+        let flip = |name| {
+            let mut file = disk.open(name).unwrap();
+            let mut byte = [0];
+            file.read_at(60, &mut byte).unwrap();
+            file.write_at(60, &[byte[0] ^ 1]).unwrap();
+        };
+        flip(CLEAN_STOP_FILE);
+        assert_eq!(open(&disk).unwrap().1, Life::Unknown);
+        flip(CLEAN_STOP_FILE);
+        assert_eq!(open(&disk).unwrap().1, Life::CleanStop { log: LogPosition(17) });
+        flip(IDENTITY_FILE);
         assert!(matches!(open(&disk), Err(StorageError::FileDamaged { .. })));
     }
 

@@ -48,6 +48,8 @@ pub struct SnapshotStore {
     disk: Box<dyn Disk>,
     identity: Identity,
     manifests: BTreeMap<InstanceId, Manifest>,
+    /// Bytes of the disk that are left to others.
+    reserve_bytes: u64,
 }
 
 impl SnapshotStore {
@@ -71,7 +73,21 @@ impl SnapshotStore {
             let manifest = read_manifest(disk.as_ref(), &identity, instance)?.whole();
             manifests.extend(manifest.map(|manifest| (instance, manifest)));
         }
-        Ok(Self { disk, identity, manifests })
+        Ok(Self { disk, identity, manifests, reserve_bytes: 0 })
+    }
+
+    /// The same, and so many bytes of the disk are left to others.
+    #[must_use]
+    pub fn with_reserve(self, reserve_bytes: u64) -> Self {
+        Self { reserve_bytes, ..self }
+    }
+
+    /// Whether so many bytes find room beside the reserve.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn has_room(&self, bytes: u64) -> Result<bool, StorageError> {
+        has_room(self.disk.as_ref(), self.reserve_bytes.saturating_add(bytes))
     }
 
     /// The complete snapshots, oldest first.
@@ -124,9 +140,10 @@ impl SnapshotStore {
     /// One at a time: a draft that was begun before must not be used any more.
     ///
     /// # Errors
-    /// A draft of another cluster, replica or format; or the disk refused, or is full.
+    /// A draft of another cluster, replica or format; or the disk refused, or is full but for the reserve.
     pub fn begin_transfer(&self, manifest: Manifest) -> Result<TransferDraft, StorageError> {
-        TransferDraft::begin(self.disk.as_ref(), &self.identity, manifest, &self.manifests)
+        let reserve = self.reserve_bytes;
+        TransferDraft::begin(self.disk.as_ref(), &self.identity, manifest, &self.manifests, reserve)
     }
 
     /// Makes a finished snapshot one of the complete ones, durably; the older ones stay. Drafts of a transfer of
@@ -266,6 +283,10 @@ fn offsets(manifest: &Manifest) -> Vec<u64> {
         offset
     };
     manifest.chunks.iter().map(advance).collect()
+}
+
+fn has_room(disk: &dyn Disk, bytes: u64) -> Result<bool, StorageError> {
+    Ok(disk.free_bytes().on(DiskOperation::Open, ".")? >= bytes)
 }
 
 /// What it means that the disk refused to write.

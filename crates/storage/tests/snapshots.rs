@@ -184,3 +184,35 @@ fn a_full_disk_ends_the_snapshot_and_leaves_the_older_one() {
     assert_eq!(instances(&store), [1, 3]);
     assert_eq!(disk.names().len(), 4, "drafts are gone");
 }
+
+#[test]
+fn a_snapshot_goes_on_when_a_full_disk_has_room_again() {
+    let disk = FaultyDisk::seeded(1);
+    let mut store = open(&disk).with_reserve(1 << 20);
+    let bytes = state(1, 900_000);
+    let mut writer = store.begin(InstanceId(1)).unwrap();
+    let mut refusals = 0;
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        // A little room at a time, in the middle of chunks as well.
+        disk.set_free_bytes(Some(100_000));
+        assert!(!store.has_room(0).unwrap(), "the reserve is not for snapshots");
+        match writer.write(&rest[..rest.len().min(50_000)]) {
+            Ok(taken) => rest = &rest[taken..],
+            Err(_) => {
+                refusals += 1;
+                disk.set_free_bytes(Some(2 << 20));
+                assert!(store.has_room(1 << 20).unwrap());
+                assert_eq!(writer.write(&rest[..1]).unwrap(), 1, "it goes on");
+                rest = &rest[1..];
+            }
+        }
+    }
+    disk.set_free_bytes(Some(0));
+    assert!(matches!(writer.end(), Err(StorageError::Full { .. })));
+    disk.set_free_bytes(None);
+    writer.end().unwrap();
+    store.install(writer.finish().unwrap()).unwrap();
+    assert!(refusals > 0);
+    assert!(read(&store, 1).unwrap() == bytes);
+}

@@ -233,8 +233,9 @@ pub(super) fn refused(path: &Path, own: &Identity, error: StorageError) -> Failu
         ),
         StorageError::FileDamaged { file, .. } => Failure::new(
             ErrorCode::Disk,
-            format!("{} is damaged", path.join(file).display()),
-            "do not remove it: it says that this replica has voted; give the replica up, or restore the file",
+            format!("{} is damaged or missing, and says whose directory this is", path.join(file).display()),
+            "empty the directory: the replica gets all it misses from the others, and counts in f until then; never put \
+             an older copy back",
         ),
         other => unusable(path, &other),
     }

@@ -7,6 +7,7 @@
 //! A sync of its own for records that nobody waits for would be in the way of the next vote's. They wait a little, and
 //! most often go with that.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ use mio::Waker;
 use regency_protocol::codec::Wire;
 use regency_protocol::ids::{LogPosition, ReplicaId};
 use regency_protocol::record::Record;
-use regency_storage::StorageError;
 use regency_storage::log::Log;
+use regency_storage::{DiskOperation, StorageError};
 
 use super::room::Room;
 use super::spares::Spares;
@@ -193,6 +194,13 @@ impl DiskThread {
         let queue = self.shared.lock();
         match &queue.failed {
             Some(error) => Err(error.clone()),
+            // It says what fails; if it has said nothing, it panicked.
+            None if self.thread.as_ref().is_none_or(JoinHandle::is_finished) => Err(StorageError::Disk {
+                operation: DiskOperation::Write,
+                file: "the log".to_owned(),
+                kind: ErrorKind::Other,
+                message: "its thread panicked".to_owned(),
+            }),
             None => Ok(Progress {
                 durable: queue.durable,
                 is_full: queue.is_full,

@@ -58,19 +58,27 @@ impl LazyDisk {
 impl Unsynced {
     /// Makes durable what was written until now; tells how many files that were.
     pub(super) fn sync(&self) -> io::Result<usize> {
-        let names: Vec<String> = {
-            let mut files = self.files.lock();
-            let unsynced = std::mem::take(&mut files.unsynced);
-            unsynced.iter().filter_map(|number| files.names.get(number).cloned()).collect()
-        };
-        for name in &names {
-            match self.disk.open(name).and_then(|mut file| file.sync()) {
-                // Removed since.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                outcome => outcome?,
+        let numbers = std::mem::take(&mut self.files.lock().unsynced);
+        let mut synced = 0;
+        for number in numbers {
+            while let Some(name) = self.name(number) {
+                match self.disk.open(&name).and_then(|mut file| file.sync()) {
+                    // Renamed or removed since: then it is known by another name, or by none.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::NotFound && self.name(number) != Some(name) => {}
+                    outcome => {
+                        outcome?;
+                        synced += 1;
+                        break;
+                    }
+                }
             }
         }
-        Ok(names.len())
+        Ok(synced)
+    }
+
+    fn name(&self, number: u64) -> Option<String> {
+        self.files.lock().names.get(&number).cloned()
     }
 }
 

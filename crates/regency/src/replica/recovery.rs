@@ -70,6 +70,8 @@ enum Setback {
     Damaged(Box<DamagedLog>),
     /// It ends before the last record that it had: votes are lost.
     Short { last: LogPosition, least: LogPosition },
+    /// It is not there, and it was: votes are lost.
+    Gone,
     /// The replica cannot start.
     Failed(Failure),
     /// Somebody wants it to end.
@@ -96,7 +98,7 @@ impl Recovery<'_> {
     pub(super) fn run(self) -> Result<Option<Recovered>, Failure> {
         let store = SnapshotStore::open(Box::new(self.directory.disk()), self.directory.identity());
         let ground = Ground {
-            store: store.map_err(|error| self.failure(error))?,
+            store: store.map_err(|error| self.failure(error))?.with_reserve(self.reserve_bytes),
             empty: self.executor.image(),
             begun: Instant::now(),
         };
@@ -150,6 +152,11 @@ impl Recovery<'_> {
                          data directory?",
                         last.0, had.0
                     ))?;
+                    self.executor.reset(&ground.empty);
+                    least = None;
+                }
+                Err(Setback::Gone) => {
+                    self.lose("there is no log, and the replica has had one: was it removed?")?;
                     self.executor.reset(&ground.empty);
                     least = None;
                 }
@@ -240,13 +247,17 @@ impl Recovery<'_> {
             }
             if told.elapsed() >= TELL_PERIOD {
                 told = Instant::now();
-                info!(records, instance = %core.status().executed, "reading the log");
+                let (segment, segments) = recovery.segments();
+                info!(records, instance = %core.status().executed, segment, segments, "reading the log");
             }
         }
         let (log, tail) = match recovery.finish().map_err(|error| self.setback(error))? {
             RecoveredLog::Ready(log, tail) => (log, tail),
             RecoveredLog::Damaged(damaged) => return Err(Setback::Damaged(Box::new(damaged))),
         };
+        if least.is_some() && tail == Tail::New && self.directory.life() != Life::First {
+            return Err(Setback::Gone);
+        }
         if let Some(least) = least.filter(|least| log.last() < *least) {
             return Err(Setback::Short { last: log.last(), least });
         }

@@ -126,7 +126,7 @@ impl Snapshots {
         metrics: Arc<Metrics>,
     ) -> Self {
         let shared = Arc::new(Shared::default());
-        let keeper = Keeper { store, draft: None, shared: shared.clone(), waker, metrics };
+        let keeper = Keeper { store, draft: None, is_repair: false, shared: shared.clone(), waker, metrics };
         Self { shared, disk, identity, keeper: Some(keeper), thread: None, open: 0 }
     }
 
@@ -162,8 +162,13 @@ impl Snapshots {
         }
         let mut queue = self.shared.lock();
         let done = queue.done.pop_front();
-        if let (None, Some(error)) = (&done, &queue.failed) {
-            return Err(failed(error));
+        if done.is_none() {
+            if let Some(error) = &queue.failed {
+                return Err(failed(error));
+            }
+            if self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+                return Err(panicked());
+            }
         }
         self.open -= usize::from(done.is_some());
         Ok(done)
@@ -216,6 +221,15 @@ impl Drop for Snapshots {
             let _ = thread.join();
         }
     }
+}
+
+/// The thread is gone, and with it what it was to do.
+fn panicked() -> Failure {
+    Failure::new(
+        ErrorCode::Invariant,
+        "the replica stopped because its thread that writes snapshots panicked",
+        "look for the panic above, and report it as a defect of the service or of this program",
+    )
 }
 
 fn failed(error: &KeepError) -> Failure {

@@ -151,6 +151,10 @@ impl WrittenLog {
             // One that panicked has synced nothing, which is what comes now.
             let _ = thread.join();
         }
+        // [LOG-1] What failed to sync is not tried again.
+        if let Some(cause) = self.sync_failure() {
+            return Err(io::Error::other(cause));
+        }
         let last = self.log.close().map_err(io::Error::other)?;
         self.unsynced.sync()?;
         Ok(last)

@@ -267,6 +267,12 @@ impl LogReader {
         self.ending.as_ref()
     }
 
+    /// Segments that were begun to be read, and those that there are.
+    #[must_use]
+    pub fn segments(&self) -> (usize, usize) {
+        (self.visited.len(), self.segments.len())
+    }
+
     /// The last good record so far.
     #[must_use]
     pub fn last(&self) -> LogPosition {

@@ -91,6 +91,12 @@ impl Recovery {
         Ok(self.reader.current().map(|entry| Record { position: entry.position, payload: entry.payload }))
     }
 
+    /// Segments that were begun to be read, and those that there are.
+    #[must_use]
+    pub fn segments(&self) -> (usize, usize) {
+        self.reader.segments()
+    }
+
     /// Reads what is left, cuts a torn tail, and opens the log for appending.
     ///
     /// # Errors
@@ -117,6 +123,10 @@ impl Recovery {
     fn go_on(self, tail: &Tail) -> Result<Log, StorageError> {
         let progress = self.reader.progress();
         let parts = self.reader.into_parts();
+        // Where the log begins may have been renamed just before a crash: it must not be lost once they are gone.
+        if !parts.leftovers.is_empty() {
+            parts.disk.sync_directory().on(DiskOperation::SyncDirectory, ".")?;
+        }
         for name in &parts.leftovers {
             parts.disk.remove(name).on(DiskOperation::Remove, name)?;
         }

@@ -12,7 +12,9 @@ use regency_protocol::ids::{Digest, InstanceId};
 use super::draft_name::DraftName;
 use super::manifest_file::ManifestFile;
 use super::reader::SnapshotReader;
-use super::{DATA_HEADER_BYTES, FinishedSnapshot, SYNC_BYTES, data_header, data_name, offsets, refused};
+use super::{
+    DATA_HEADER_BYTES, FinishedSnapshot, SYNC_BYTES, data_header, data_name, has_room, offsets, refused,
+};
 use crate::Identity;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{DiskOperation, OnFile, StorageError, TransferRefusal};
@@ -40,6 +42,7 @@ impl TransferDraft {
         identity: &Identity,
         manifest: Manifest,
         complete: &BTreeMap<InstanceId, Manifest>,
+        reserve_bytes: u64,
     ) -> Result<Self, StorageError> {
         if manifest.chunks.len() > CHUNKS_MAX {
             return Err(StorageError::TooLong { bytes: manifest.chunks.len(), bytes_max: CHUNKS_MAX });
@@ -58,12 +61,12 @@ impl TransferDraft {
             others.extend(file.whole().map(|manifest| (name.data(), manifest)));
         }
         let is_new = !names.contains(&own.data());
-        let made = match make_room(disk, identity, &own, &manifest) {
+        let made = match make_room(disk, identity, &own, &manifest, reserve_bytes) {
             // Room for this one comes before what an older one may spare.
             Err(StorageError::Full { .. }) if !drafts.is_empty() => {
                 others.clear();
                 DraftName::remove(disk, &std::mem::take(&mut drafts))?;
-                make_room(disk, identity, &own, &manifest)
+                make_room(disk, identity, &own, &manifest, reserve_bytes)
             }
             made => made,
         };
@@ -235,13 +238,16 @@ impl TransferDraft {
     }
 }
 
-/// The draft's two files, as far as they are not there yet, with room for all chunks; what is written is not synced.
+/// The draft's two files, as far as they are not there yet, with room for all chunks beside the reserve; what is written
+/// is not synced.
 fn make_room(
     disk: &dyn Disk,
     identity: &Identity,
     own: &DraftName,
     manifest: &Manifest,
+    reserve_bytes: u64,
 ) -> Result<Box<dyn DiskFile>, StorageError> {
+    let length = manifest.total_bytes().saturating_add(DATA_HEADER_BYTES as u64);
     // The manifest comes first: without it the data could not be told apart.
     let name = own.manifest();
     let found = ManifestFile::read(disk, identity, MAGIC, &name)?;
@@ -251,13 +257,15 @@ fn make_room(
     let name = own.data();
     let mut file = match disk.open(&name) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            if !has_room(disk, length.saturating_add(reserve_bytes))? {
+                return Err(StorageError::Full { file: name });
+            }
             let created = disk.create(&name);
             created.map_err(|error| refused(DiskOperation::Create, &name, &error))?
         }
         opened => opened.on(DiskOperation::Open, &name)?,
     };
     disk.sync_directory().on(DiskOperation::SyncDirectory, &name)?;
-    let length = manifest.total_bytes().saturating_add(DATA_HEADER_BYTES as u64);
     file.allocate(length).map_err(|error| refused(DiskOperation::Allocate, &name, &error))?;
     let header = data_header(identity, manifest.instance);
     file.write_at(0, &header).map_err(|error| refused(DiskOperation::Write, &name, &error))?;

@@ -23,6 +23,8 @@ pub struct SnapshotWriter {
     /// Where it goes.
     offset: u64,
     unsynced_bytes: u64,
+    /// Whether the chunk has all its bytes, and found no room.
+    is_waiting: bool,
     failed: Option<StorageError>,
 }
 
@@ -59,8 +61,17 @@ impl SnapshotWriter {
             chunk: Vec::new(),
             offset: DATA_HEADER_BYTES as u64,
             unsynced_bytes: 0,
+            is_waiting: false,
             failed: None,
         })
+    }
+
+    /// Writes the last chunk.
+    ///
+    /// # Errors
+    /// The disk refused now or before. If it is full, this may be tried again.
+    pub fn end(&mut self) -> Result<(), StorageError> {
+        self.end_chunk()
     }
 
     /// Writes the last chunk, makes all of it durable, and reads every chunk back.
@@ -78,7 +89,10 @@ impl SnapshotWriter {
             return Err(error.clone());
         }
         let outcome = self.write_chunk();
-        self.failed = outcome.as_ref().err().cloned();
+        self.is_waiting = matches!(outcome, Err(StorageError::Full { .. }));
+        if !self.is_waiting {
+            self.failed = outcome.as_ref().err().cloned();
+        }
         outcome
     }
 
@@ -103,7 +117,11 @@ impl SnapshotWriter {
 }
 
 impl Write for SnapshotWriter {
+    /// Takes bytes of the snapshot; none if it fails. If the disk is full, the same ones may be offered again.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_waiting {
+            self.end_chunk().map_err(io::Error::other)?;
+        }
         let mut rest = bytes;
         while !rest.is_empty() {
             let (count, is_end) = self.chunker.take(rest);
@@ -111,10 +129,15 @@ impl Write for SnapshotWriter {
             self.chunk.extend_from_slice(taken);
             rest = left;
             if is_end {
-                self.end_chunk().map_err(io::Error::other)?;
+                match self.end_chunk() {
+                    Ok(()) => {}
+                    // What was taken of these bytes stays taken.
+                    Err(StorageError::Full { .. }) => break,
+                    Err(error) => return Err(io::Error::other(error)),
+                }
             }
         }
-        Ok(bytes.len())
+        Ok(bytes.len().saturating_sub(rest.len()))
     }
 
     fn flush(&mut self) -> io::Result<()> {

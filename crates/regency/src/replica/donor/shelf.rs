@@ -3,7 +3,7 @@
 //! What was opened stays open for the next question. What is not there, is damaged, or is not what was asked for is
 //! nothing: another donor has it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use regency_protocol::ids::{Digest, InstanceId, LogPosition, ViewId};
@@ -19,6 +19,8 @@ use crate::logging::Quieter;
 
 /// Snapshots that are kept open.
 const SNAPSHOTS_MAX: usize = 2;
+/// How long one stays open, however often it is asked for.
+const OPEN_MAX: Duration = Duration::from_secs(600);
 /// Places in the log that are kept.
 const CURSORS_MAX: usize = 4;
 
@@ -27,6 +29,8 @@ pub(in super::super) type OpenDisk = Box<dyn Fn() -> Box<dyn Disk> + Send>;
 
 /// A snapshot that is open.
 struct OpenSnapshot {
+    /// When it was opened: if it has been removed since, it takes room on the disk.
+    opened: Instant,
     root: Digest,
     head: ManifestHead,
     reader: SnapshotReader,
@@ -99,6 +103,7 @@ impl Shelf {
         instance: InstanceId,
         root: Digest,
     ) -> Result<Option<&OpenSnapshot>, StorageError> {
+        self.snapshots.retain(|open| open.opened.elapsed() < OPEN_MAX);
         let is_it = |open: &OpenSnapshot| open.root == root && open.reader.manifest().instance == instance;
         let open = match self.snapshots.iter().position(is_it) {
             Some(place) => self.snapshots.remove(place),
@@ -107,7 +112,7 @@ impl Shelf {
                 let Some(reader) = found else { return Ok(None) };
                 let head = reader.manifest().head();
                 let Some(found) = head.root().filter(|found| *found == root) else { return Ok(None) };
-                OpenSnapshot { root: found, head, reader }
+                OpenSnapshot { opened: Instant::now(), root: found, head, reader }
             }
         };
         if self.snapshots.len() >= SNAPSHOTS_MAX {

@@ -2,67 +2,134 @@
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use regency_protocol::codec::DecodeError;
 use regency_protocol::ids::{Digest, InstanceId};
 use regency_protocol::snapshot::SnapshotHead;
 use regency_storage::StorageError;
-use regency_storage::snapshots::{FinishedSnapshot, SnapshotReader, SnapshotStore};
+use regency_storage::snapshots::{FinishedSnapshot, SnapshotReader, SnapshotStore, SnapshotWriter};
 use thiserror::Error;
+use tracing::warn;
 
 use crate::snapshot::{RestoreError, Snapshot};
 
+/// Bytes after which the disk is looked at again, and for which it then has room.
+const LOOK_BYTES: u64 = 16 << 20;
+/// How long something that found no room on the disk waits before it looks again.
+pub(super) const ROOM_PERIOD: Duration = Duration::from_millis(200);
 /// Bytes of the length before the core's part.
 const LENGTH_BYTES: usize = 8;
 /// The longest core's part that is read back.
 const HEAD_BYTES_MAX: u64 = 1 << 32;
 
-/// Writes a snapshot up to the point where it can be installed; gives up when the replica ends.
+/// Writes a snapshot up to the point where it can be installed: as soon as there is room for it, of which it leaves the
+/// reserve alone. Gives up when the replica ends.
 pub(super) fn write(
     store: &SnapshotStore,
     head: &SnapshotHead,
     image: Box<dyn Snapshot>,
     is_ending: &AtomicBool,
 ) -> Result<FinishedSnapshot, StorageError> {
+    let mut wait = Wait { instance: head.instance, is_ending, is_told: false };
+    while !store.has_room(LOOK_BYTES)? {
+        wait.pass()?;
+    }
     let mut writer = store.begin(head.instance)?;
     let own = head.encode();
-    let mut sink = Sink { writer: &mut writer, is_ending };
+    let mut sink = Sink { writer: &mut writer, store, wait, unlooked_bytes: 0 };
     let written = sink
         .write_all(&(own.len() as u64).to_le_bytes())
         .and_then(|()| sink.write_all(&own))
-        .and_then(|()| image.write(&mut sink));
+        .and_then(|()| image.write(&mut sink))
+        .and_then(|()| sink.end());
     match written {
         Ok(()) => writer.finish(),
-        Err(error) => {
-            let known = error.get_ref().and_then(|source| source.downcast_ref::<StorageError>()).cloned();
-            // What is wrong with the writer, it says itself; what is wrong with the image, the image.
-            Err(known.unwrap_or_else(|| StorageError::Disk {
-                operation: regency_storage::DiskOperation::Write,
-                file: "a snapshot".to_owned(),
-                kind: error.kind(),
-                message: error.to_string(),
-            }))
+        // What is wrong with the writer, it says itself; what is wrong with the image, the image.
+        Err(error) => Err(storage_error(&error).cloned().unwrap_or_else(|| StorageError::Disk {
+            operation: regency_storage::DiskOperation::Write,
+            file: "a snapshot".to_owned(),
+            kind: error.kind(),
+            message: error.to_string(),
+        })),
+    }
+}
+
+/// What the writer of a snapshot has against it.
+fn storage_error(error: &io::Error) -> Option<&StorageError> {
+    error.get_ref().and_then(|source| source.downcast_ref::<StorageError>())
+}
+
+/// Passes bytes on, as soon as there is room for them, until the replica ends.
+struct Sink<'a> {
+    writer: &'a mut SnapshotWriter,
+    store: &'a SnapshotStore,
+    wait: Wait<'a>,
+    /// Bytes since the disk was looked at.
+    unlooked_bytes: u64,
+}
+
+impl Sink<'_> {
+    /// Lets the last chunk find room.
+    fn end(&mut self) -> io::Result<()> {
+        loop {
+            match self.writer.end() {
+                Err(StorageError::Full { .. }) => self.wait.pass().map_err(io::Error::other)?,
+                outcome => return outcome.map_err(io::Error::other),
+            }
         }
     }
 }
 
-/// Passes bytes on until the replica ends.
-struct Sink<'a, W> {
-    writer: &'a mut W,
-    is_ending: &'a AtomicBool,
-}
-
-impl<W: Write> Write for Sink<'_, W> {
+impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_ending.load(Ordering::Acquire) {
+        if self.wait.is_ending.load(Ordering::Acquire) {
             return Err(io::Error::other("the replica ends"));
         }
-        self.writer.write(bytes)
+        self.unlooked_bytes += bytes.len() as u64;
+        if self.unlooked_bytes >= LOOK_BYTES {
+            self.unlooked_bytes = 0;
+            while !self.store.has_room(LOOK_BYTES).map_err(io::Error::other)? {
+                self.wait.pass().map_err(io::Error::other)?;
+            }
+        }
+        loop {
+            match self.writer.write(bytes) {
+                Err(error) if matches!(storage_error(&error), Some(StorageError::Full { .. })) => {
+                    self.wait.pass().map_err(io::Error::other)?;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.writer.flush()
+    }
+}
+
+/// Patience with a full disk, until the replica ends.
+struct Wait<'a> {
+    instance: InstanceId,
+    is_ending: &'a AtomicBool,
+    /// Whether it is in the log that there is no room.
+    is_told: bool,
+}
+
+impl Wait<'_> {
+    /// Lets some time pass in which somebody may make room.
+    fn pass(&mut self) -> Result<(), StorageError> {
+        if self.is_ending.load(Ordering::Acquire) {
+            return Err(StorageError::Full { file: "a snapshot".to_owned() });
+        }
+        if !std::mem::replace(&mut self.is_told, true) {
+            let instance = self.instance;
+            warn!(%instance, "no room on the disk for a snapshot: it waits, and the log grows until it is written");
+        }
+        thread::sleep(ROOM_PERIOD);
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use mio::Waker;
@@ -16,12 +16,10 @@ use regency_storage::snapshots::{SnapshotStore, TransferDraft};
 use thiserror::Error;
 use tracing::{info, warn};
 
-use super::{Done, Shared, image};
+use super::image::{self, ROOM_PERIOD};
+use super::{Done, Shared};
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
-
-/// How long a transfer that found no room waits before it looks again.
-const ROOM_PERIOD: Duration = Duration::from_millis(200);
 
 /// What is to be done with the snapshots.
 pub(super) enum Job {
@@ -72,6 +70,8 @@ pub(super) struct Keeper {
     pub(super) store: SnapshotStore,
     /// What is being taken over.
     pub(super) draft: Option<TransferDraft>,
+    /// Whether that stands for a damaged one of this replica's own.
+    pub(super) is_repair: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) waker: Arc<Waker>,
     pub(super) metrics: Arc<Metrics>,
@@ -131,6 +131,7 @@ impl Keeper {
 
     fn begin(&mut self, manifest: &Manifest) -> Result<Done, KeepError> {
         let begun = Instant::now();
+        self.is_repair = self.store.at(manifest.instance).is_some();
         // The one before ends here; what it has kept is found again.
         self.draft = None;
         let draft = self.with_room(|keeper| keeper.store.begin_transfer(manifest.clone()))?;
@@ -189,7 +190,8 @@ impl Keeper {
         Ok(Done::Discarded)
     }
 
-    /// Does something as soon as the disk has room for it, or gives up when the replica ends.
+    /// Does something as soon as the disk has room for it, or gives up when the replica ends. What repairs may wait: the
+    /// replica has its state.
     fn with_room<T>(
         &mut self,
         mut what: impl FnMut(&mut Self) -> Result<T, StorageError>,
@@ -200,7 +202,7 @@ impl Keeper {
                     break Err(StorageError::Full { file });
                 }
                 Err(StorageError::Full { .. }) => {
-                    if !self.shared.is_full.swap(true, Ordering::AcqRel) {
+                    if !self.is_repair && !self.shared.is_full.swap(true, Ordering::AcqRel) {
                         self.wake();
                     }
                     thread::sleep(ROOM_PERIOD);

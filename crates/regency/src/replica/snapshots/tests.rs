@@ -8,6 +8,7 @@ use regency_protocol::ids::{ClusterId, ReplicaId};
 use regency_protocol::manifest::Manifest;
 use regency_storage::{Fault, FaultyDisk};
 
+use super::image::ROOM_PERIOD;
 use super::*;
 use crate::snapshot::Frozen;
 
@@ -210,6 +211,44 @@ fn a_disk_that_fails_ends_the_replica_and_a_full_one_is_waited_for() {
     disk.inject(Fault::SyncError, 0);
     snapshots.transfer(Transfer::Begin(manifest)).unwrap();
     assert_eq!(next(&mut snapshots, &mut poll).unwrap_err().code(), ErrorCode::DiskFailed);
+}
+
+#[test]
+fn an_own_snapshot_waits_for_room_and_so_does_what_repairs_it_while_the_replica_goes_on() {
+    let disk = FaultyDisk::seeded(8);
+    let (mut snapshots, mut poll) = start(&disk);
+    disk.set_free_bytes(Some(1000));
+    let state = noise(1 << 20, 1);
+    snapshots.write(Box::new(head(10)), Frozen::image(state.clone()), InstanceId(0)).unwrap();
+    let is_done = |snapshots: &mut Snapshots| {
+        std::thread::sleep(ROOM_PERIOD * 2);
+        snapshots.next_done().unwrap().is_some()
+    };
+    assert!(!is_done(&mut snapshots));
+    assert_eq!(snapshots.obstacle(), None);
+    disk.set_free_bytes(None);
+    let written = next(&mut snapshots, &mut poll).unwrap();
+    assert!(matches!(written, Done::Written { instance: InstanceId(10), .. }));
+    let reader = SnapshotReader::find(&disk, &IDENTITY, InstanceId(10)).unwrap().unwrap();
+    disk.set_free_bytes(Some(1000));
+    snapshots.transfer(Transfer::Begin(Arc::new(reader.manifest().clone()))).unwrap();
+    assert!(!is_done(&mut snapshots));
+    assert_eq!(snapshots.obstacle(), None);
+    disk.set_free_bytes(None);
+    assert!(matches!(next(&mut snapshots, &mut poll).unwrap(), Done::Begun { .. }));
+}
+
+#[test]
+fn a_service_that_panics_while_its_state_is_written_ends_the_replica() {
+    struct Panics;
+    impl Snapshot for Panics {
+        fn write(self: Box<Self>, _sink: &mut dyn std::io::Write) -> std::io::Result<()> {
+            panic!("a defect of the service")
+        }
+    }
+    let (mut snapshots, mut poll) = start(&FaultyDisk::seeded(9));
+    snapshots.write(Box::new(head(10)), Box::new(Panics), InstanceId(0)).unwrap();
+    assert_eq!(next(&mut snapshots, &mut poll).unwrap_err().code(), ErrorCode::Invariant);
 }
 
 #[test]
