@@ -14,12 +14,15 @@ use regency::replica::{IdleData, Life};
 
 use crate::failure::{self, ErrorCode, ExitStatus, Failure, Outcome};
 use crate::init::{self, Plan, REDIS_LOG_FILE};
+use crate::status::Status;
 use crate::{child, output, replica};
 use children::{Children, Event, Role};
 use live::Live;
 
-/// How long all processes may take until they serve.
+/// How long processes may take until they serve, without being seen to come on meanwhile.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the replicas are asked how far they are until then.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// How often the live table is drawn.
 const REDRAW_PERIOD: Duration = Duration::from_secs(1);
 /// A child that ends is not started again sooner than this after its last start.
@@ -79,12 +82,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         };
         children.start(role)?;
     }
-    if let Some(ended) = wait_until_ready(&mut children, cluster.view().n())? {
+    if let Some(ended) = wait_until_ready(&mut children, cluster.view().n(), &cluster)? {
         return Ok(ended);
     }
     if let Some(address) = &arguments.redis {
         children.start(redis_role(arguments, address))?;
-        if let Some(ended) = wait_until_ready(&mut children, 1)? {
+        if let Some(ended) = wait_until_ready(&mut children, 1, &cluster)? {
             return Ok(ended);
         }
     }
@@ -189,12 +192,19 @@ fn redis_role(arguments: &Arguments, address: &str) -> Role {
     }
 }
 
-/// Waits until `count` more processes serve. A status if that is not to be: one ended, or the user stops.
-fn wait_until_ready(children: &mut Children, count: usize) -> Result<Option<ExitStatus>, Failure> {
-    let until = Instant::now() + START_TIMEOUT;
+/// Waits until `count` more processes serve, or, if time is up, as many as a quorum. A status if that is not to be: one
+/// ended, or the user stops.
+fn wait_until_ready(
+    children: &mut Children,
+    count: usize,
+    cluster: &Cluster,
+) -> Result<Option<ExitStatus>, Failure> {
+    let mut until = Instant::now() + START_TIMEOUT;
     let mut ready = 0;
+    let mut told = String::new();
+    let mut advance = Vec::new();
     while ready < count {
-        match children.next_event(until) {
+        match children.next_event(until.min(Instant::now() + LOOK_PERIOD)) {
             Event::Ready(_) => ready += 1,
             Event::Stop => return Ok(Some(ExitStatus::Done)),
             Event::Ended(number, status) => {
@@ -207,11 +217,31 @@ fn wait_until_ready(children: &mut Children, count: usize) -> Result<Option<Exit
                 return Ok(Some(exit_status(status)));
             }
             Event::Nothing => {
-                return Err(Failure::new(
-                    ErrorCode::System,
-                    format!("{} of {count} processes serve after {} s", ready, START_TIMEOUT.as_secs()),
-                    "see the logs in the replicas' directories",
-                ));
+                let status = Status::ask(cluster);
+                let lacks = status.lacks().collect::<Vec<_>>().join("; ");
+                if !lacks.is_empty() && lacks != told {
+                    eprintln!("{lacks}");
+                }
+                let now = Instant::now();
+                if now >= until && ready >= cluster.view().quorum() {
+                    eprintln!("{ready} of {count} replicas serve: enough to begin");
+                    return Ok(None);
+                }
+                if now >= until {
+                    return Err(Failure::new(
+                        ErrorCode::Degraded,
+                        format!(
+                            "{ready} of {count} processes serve, and for {} s nothing has changed ({lacks})",
+                            START_TIMEOUT.as_secs()
+                        ),
+                        "see the logs in the replicas' directories",
+                    ));
+                }
+                if advance != status.advance() {
+                    advance = status.advance();
+                    until = now + START_TIMEOUT;
+                }
+                told = lacks;
             }
         }
     }

@@ -14,7 +14,7 @@ use regency::config::{
 use regency::keys::{Seed, parse_hex};
 use regency::protocol::ids::{PublicKey, ReplicaId};
 use regency::protocol::view::{Clients, Mode, RequestAuth, View};
-use regency::replica::prepare_data;
+use regency::replica::{IdleData, prepare_data};
 
 use crate::failure::{self, ErrorCode, ExitStatus, Failure, Outcome};
 use crate::output;
@@ -363,6 +363,9 @@ fn clear(directory: &Path, force: bool) -> Result<(), Failure> {
             format!("move it out of {shown}, or choose another directory"),
         ));
     }
+    // No replica of the old cluster may run on files that are gone.
+    let data = paths.iter().map(|path| path.join(DATA_DIRECTORY)).filter(|data| data.is_dir());
+    let _held = data.map(|data| IdleData::hold(&data)).collect::<Result<Vec<_>, _>>()?;
     for path in paths {
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(|error| failure::system(&format!("removing {}", path.display()), &error))?;

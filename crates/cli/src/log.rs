@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use regency::config::ReplicaConfig;
-use regency_storage::directory::DirectoryLock;
+use regency_storage::directory::{DirectoryLock, Life, Marks};
 use regency_storage::log::{Ending, Entry, FrameKind, LogReader};
 use regency_storage::{Identity, RealDisk, StorageError};
 use serde::Serialize;
@@ -62,6 +62,8 @@ struct Verdict {
     records: u64,
     bytes: u64,
     ending: &'static str,
+    /// What the marks beside it tell of the replica's life.
+    marks: &'static str,
     /// Where it is torn or damaged.
     file: Option<String>,
     offset: Option<u64>,
@@ -89,12 +91,29 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
     }
     verdict.end(reader.ending());
+    let life = Marks::look(&RealDisk::new(data), &identity).map_err(refused)?;
+    verdict.marks = match life {
+        Life::First => "never voted",
+        Life::CleanStop { .. } => "stopped in order",
+        Life::Interrupted { .. } => "running",
+        Life::VotesLost => "votes lost",
+        Life::Unknown => "none",
+    };
     if !is_dump {
         if log.json {
             output::json(&verdict)?;
         } else {
             output::line(&verdict.text())?;
         }
+    }
+    if let Life::CleanStop { log } = life
+        && log.0 > verdict.last
+    {
+        return Err(Failure::new(
+            ErrorCode::LogDamaged,
+            format!("the log ends with record {}, and it had {log} when the replica stopped", verdict.last),
+            "an older copy, or files were removed: the replica counts as one that lost its votes",
+        ));
     }
     match reader.ending() {
         Some(Ending::Damaged(damage)) => Err(refused(StorageError::Damaged(damage.clone()))),
@@ -137,7 +156,7 @@ impl Verdict {
     }
 
     fn text(&self) -> String {
-        let Self { records, first, last, bytes, ending, .. } = self;
+        let Self { records, first, last, bytes, ending, marks, .. } = self;
         let mut text = match records {
             0 => format!("no records, {ending}"),
             _ => format!("{records} records ({first} to {last}), {bytes} bytes, {ending}"),
@@ -145,6 +164,7 @@ impl Verdict {
         if let (Some(file), Some(offset), Some(cause)) = (&self.file, self.offset, &self.cause) {
             text.push_str(&format!(" at {file} offset {offset}: {cause}"));
         }
+        text.push_str(&format!("; marks: {marks}"));
         text
     }
 }

@@ -103,14 +103,23 @@ impl Status {
         Self { cluster: cluster.id().to_string(), replicas }
     }
 
+    /// What each replica lacks that does not take full part, and how far it is.
+    pub(crate) fn lacks(&self) -> impl Iterator<Item = String> {
+        self.replicas.iter().filter_map(|row| {
+            let lack = row.lack()?;
+            Some(row.transfer().map_or(lack.clone(), |transfer| format!("{lack}; it transfers: {transfer}")))
+        })
+    }
+
+    /// What changes while those replicas come on that do not take full part.
+    pub(crate) fn advance(&self) -> Vec<[Value; 3]> {
+        let of = |row: &Row| ["state", "executed", "transfer"].map(|key| row.value(key).clone());
+        self.replicas.iter().filter(|row| row.lack().is_some()).map(of).collect()
+    }
+
     /// Why this is not a cluster in full health, if it is not.
     pub(crate) fn defect(&self) -> Option<String> {
-        let unwell = |row: &Row| match row.text("state") {
-            _ if !row.reachable => Some(format!("replica {} is unreachable", row.id)),
-            NORMAL => None,
-            state => Some(format!("replica {} is {state}", row.id)),
-        };
-        if let Some(defect) = self.replicas.iter().find_map(unwell) {
+        if let Some(defect) = self.replicas.iter().find_map(Row::lack) {
             return Some(defect);
         }
         let first = self.replicas.first()?;
@@ -198,6 +207,19 @@ impl Row {
         row
     }
 
+    /// Why it does not take full part, if it does not.
+    fn lack(&self) -> Option<String> {
+        let id = self.id;
+        match self.text("state") {
+            _ if !self.reachable => Some(format!("replica {id} is unreachable")),
+            NORMAL => {
+                let reason = self.value("readiness")["reason"].as_str()?;
+                Some(format!("replica {id} does not serve: {reason}"))
+            }
+            state => Some(format!("replica {id} is {state}")),
+        }
+    }
+
     /// The transfer that the replica reports.
     fn transfer(&self) -> Option<TransferReport> {
         serde_json::from_value(self.value("transfer").clone()).ok()
@@ -266,6 +288,10 @@ mod tests {
         );
         let lost = row(1, json!({"state": "state-lost", "view": 0, "regency": 1}));
         assert_eq!(defect(vec![normal(0, 1), lost]), Some("replica 1 is state-lost".to_owned()));
+        let readiness = json!({"ready": false, "reason": "E135 a full disk"});
+        let full = row(1, json!({"state": "normal", "view": 0, "regency": 1, "readiness": readiness}));
+        let said = "replica 1 does not serve: E135 a full disk".to_owned();
+        assert_eq!(defect(vec![normal(0, 1), full]), Some(said));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 mod durability;
 mod failover;
-#[expect(dead_code, reason = "recipes alone read records from files")]
 #[path = "../../../../xtask/src/failover/history.rs"]
 mod history;
 mod processes;
