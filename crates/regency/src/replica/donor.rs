@@ -9,7 +9,8 @@ mod pace;
 mod shelf;
 mod turns;
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -44,9 +45,31 @@ struct Order {
 #[derive(Debug)]
 struct Queue {
     turns: Turns<Order>,
+    /// Offers that are wanted, one of each requester: they cost little, and who waits for one decides by it.
+    offers: BTreeMap<ReplicaId, Order>,
     ready: VecDeque<(ReplicaId, Supply)>,
     share: Share,
     is_ending: bool,
+}
+
+impl Queue {
+    /// Lets an order wait; returns it if there is no room.
+    fn push(&mut self, requester: ReplicaId, order: Order) -> Result<(), Order> {
+        if !matches!(order.donation, Donation::Snapshot { .. }) {
+            return self.turns.push(requester, order);
+        }
+        match self.offers.entry(requester) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(order);
+                Ok(())
+            }
+            Entry::Occupied(_) => Err(order),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.turns.is_empty() && self.offers.is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -81,8 +104,13 @@ impl Donor {
         waker: Arc<Waker>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let queue =
-            Queue { turns: Turns::default(), ready: VecDeque::new(), share: Share::FULL, is_ending: false };
+        let queue = Queue {
+            turns: Turns::default(),
+            offers: BTreeMap::new(),
+            ready: VecDeque::new(),
+            share: Share::FULL,
+            is_ending: false,
+        };
         let shared = Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new() });
         let worker = Worker {
             replica: identity.replica,
@@ -108,7 +136,7 @@ impl Donor {
             let spawned = thread::Builder::new().name(name).spawn(move || worker.run());
             self.thread = Some(spawned.map_err(super::no_system)?);
         }
-        match self.shared.lock().turns.push(requester, Order { donation, view }) {
+        match self.shared.lock().push(requester, Order { donation, view }) {
             Ok(()) => {}
             Err(refused) => {
                 self.metrics.donations_refused.inc();
@@ -200,11 +228,13 @@ impl Worker {
             if queue.is_ending {
                 return None;
             }
-            let pause = if queue.turns.is_empty() {
+            let pause = if queue.is_empty() {
                 IDLE_PERIOD
             } else if queue.ready.len() >= READY_MAX {
                 // Woken when the loop has fetched one.
                 IDLE_PERIOD
+            } else if let Some((requester, order)) = queue.offers.pop_first() {
+                return Some((requester, order, queue.share));
             } else {
                 self.pace.wait(self.begun.elapsed())
             };
@@ -216,7 +246,7 @@ impl Worker {
             let (held, waited) =
                 shared.changed.wait_timeout(queue, pause).unwrap_or_else(PoisonError::into_inner);
             queue = held;
-            if waited.timed_out() && queue.turns.is_empty() {
+            if waited.timed_out() && queue.is_empty() {
                 self.shelf.close();
             }
         }

@@ -113,6 +113,14 @@ fn instances(supply: Supply) -> Vec<u64> {
     }
 }
 
+fn certificate(instance: InstanceId, root: Digest) -> CheckpointCertificate {
+    CheckpointCertificate { view: VIEW, instance, chain: Digest([3; 32]), root, signatures: Vec::new() }
+}
+
+fn offer(instance: InstanceId, root: Digest) -> Donation {
+    Donation::Snapshot { certificate: certificate(instance, root), above: InstanceId(3) }
+}
+
 #[test]
 fn a_snapshot_is_given_page_by_page_and_chunk_by_chunk_under_its_root_only() {
     let disk = FaultyDisk::seeded(1);
@@ -120,16 +128,8 @@ fn a_snapshot_is_given_page_by_page_and_chunk_by_chunk_under_its_root_only() {
     let (instance, root) = (InstanceId(20), manifest.root());
     let mut shelf = Shelf::new(opener(&disk), IDENTITY);
     let mut supply = |donation: Donation| shelf.supply(donation, VIEW);
-    let certificate = |root| CheckpointCertificate {
-        view: VIEW,
-        instance,
-        chain: Digest([3; 32]),
-        root,
-        signatures: Vec::new(),
-    };
-    let above = InstanceId(3);
-    let head = supply(Donation::Snapshot { certificate: certificate(root), above });
-    assert_eq!(head, Supply::Snapshot { certificate: certificate(root), head: manifest.head() });
+    let head = supply(offer(instance, root));
+    assert_eq!(head, Supply::Snapshot { certificate: certificate(instance, root), head: manifest.head() });
     let page = supply(Donation::Page { instance, root, page: 0 });
     assert_eq!(page, Supply::Page { instance, page: 0, chunks: manifest.chunks.clone() });
     for index in 0..manifest.chunks.len() {
@@ -144,7 +144,7 @@ fn a_snapshot_is_given_page_by_page_and_chunk_by_chunk_under_its_root_only() {
     }
     let other = Digest([9; 32]);
     let refusals = [
-        Donation::Snapshot { certificate: certificate(other), above },
+        offer(instance, other),
         Donation::Page { instance, root: other, page: 0 },
         Donation::Page { instance, root, page: 1 },
         Donation::Chunk { instance, root: other, index: 0 },
@@ -275,6 +275,16 @@ fn what_finds_no_room_is_refused_at_once() {
     let nothing = Supply::Nothing(wanted(&chunk(&manifest, 0), VIEW));
     assert_eq!(asked(&mut donor, 2), Some(nothing));
     assert_eq!(donor.metrics.donations_refused.get(), refused as u64 + 1);
+}
+
+#[test]
+fn an_offer_does_not_wait_until_what_left_before_is_paid_for() {
+    let (mut donor, mut poll, manifest) = donor(1);
+    donor.give(ReplicaId(2), chunk(&manifest, 0), VIEW).unwrap();
+    donor.give(ReplicaId(2), chunk(&manifest, 1), VIEW).unwrap();
+    next(&mut donor, &mut poll);
+    assert_eq!(donor.give(ReplicaId(3), offer(manifest.instance, manifest.root()), VIEW).unwrap(), None);
+    assert!(matches!(next(&mut donor, &mut poll), (ReplicaId(3), Supply::Snapshot { .. })));
 }
 
 #[test]

@@ -93,10 +93,15 @@ impl EventLoop {
         if self.told.as_ref() == Some(&now) {
             return;
         }
+        let was_ready = self.told.as_ref().is_some_and(|told| told.ready);
         match &now.reason {
             None => info!("ready"),
-            Some(reason) if self.told.is_none() => info!("not ready: {reason}"),
-            Some(reason) => warn!("not ready any more: {reason}"),
+            Some(reason) if was_ready => warn!("not ready any more: {reason}"),
+            Some(reason) => {
+                if let Some(left_out) = self.quieter.admits("not ready", Instant::now()) {
+                    info!(left_out, "not ready: {reason}");
+                }
+            }
         }
         self.shared.set(now.clone());
         self.told = Some(now);
