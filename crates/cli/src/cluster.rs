@@ -4,6 +4,7 @@ mod children;
 mod live;
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             "leave --redis out, or use a directory with --service kv",
         ));
     }
+    let n = cluster.view().n();
     let mut children = Children::new()?;
     for member in cluster.view().members() {
         let own = directory.join(replica_directory(member.id));
@@ -82,12 +84,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         };
         children.start(role)?;
     }
-    if let Some(ended) = wait_until_ready(&mut children, cluster.view().n(), &cluster)? {
+    if let Some(ended) = wait_until_ready(&mut children, 0..n, &cluster)? {
         return Ok(ended);
     }
     if let Some(address) = &arguments.redis {
         children.start(redis_role(arguments, address))?;
-        if let Some(ended) = wait_until_ready(&mut children, 1, &cluster)? {
+        if let Some(ended) = wait_until_ready(&mut children, n..n + 1, &cluster)? {
             return Ok(ended);
         }
     }
@@ -192,20 +194,22 @@ fn redis_role(arguments: &Arguments, address: &str) -> Role {
     }
 }
 
-/// Waits until `count` more processes serve, or, if time is up, as many as a quorum. A status if that is not to be: one
-/// ended, or the user stops.
+/// Waits until the processes of these numbers serve, or, if time is up, as many as a quorum. A status if that is not to
+/// be: one ended, or the user stops.
 fn wait_until_ready(
     children: &mut Children,
-    count: usize,
+    whose: Range<usize>,
     cluster: &Cluster,
 ) -> Result<Option<ExitStatus>, Failure> {
+    let count = whose.len();
     let mut until = Instant::now() + START_TIMEOUT;
     let mut ready = 0;
     let mut told = String::new();
     let mut advance = Vec::new();
     while ready < count {
         match children.next_event(until.min(Instant::now() + LOOK_PERIOD)) {
-            Event::Ready(_) => ready += 1,
+            Event::Ready(number) if whose.contains(&number) => ready += 1,
+            Event::Ready(number) => eprintln!("{} serves too", children.name(number)),
             Event::Stop => return Ok(Some(ExitStatus::Done)),
             Event::Ended(number, status) => {
                 let name = children.name(number).to_owned();
