@@ -36,16 +36,20 @@ impl Binary {
 
     /// The release build of a commit, from a work tree of its own.
     pub(crate) fn of_commit(repository: &Repository, commit: &str) -> Result<Self> {
-        let tree = repository.target().join("commits").join(commit);
+        let root = repository.root().to_string_lossy();
+        let revision = format!("{commit}^{{commit}}");
+        let found = process::run("git", &["-C", &root, "rev-parse", "--verify", &revision])?;
+        let commit = String::from_utf8(found.stdout)?.trim().to_owned();
+        let tree = repository.target().join("commits").join(&commit);
         if !tree.exists() {
             let tree = tree.to_string_lossy();
-            let root = repository.root().to_string_lossy();
             process::run("git", &["clone", "--quiet", "--shared", "--no-checkout", &root, &tree])?;
         }
         let shown = tree.to_string_lossy();
-        process::run("git", &["-C", &shown, "checkout", "--quiet", commit])?;
-        cargo(&tree, &["--package", "regency-cli"])?;
-        Ok(Self { path: tree.join("target/release/regency"), namespace: None })
+        process::run("git", &["-C", &shown, "checkout", "--quiet", &commit])?;
+        let target = tree.join("target");
+        cargo(&tree, &["--package", "regency-cli", "--target-dir", &target.to_string_lossy()])?;
+        Ok(Self { path: target.join("release/regency"), namespace: None })
     }
 
     /// The release build of an example of the library.

@@ -81,6 +81,9 @@ impl Trial {
 
     /// Deals so many blows to one and to all under load, and one more to all without; then says what came of it.
     pub(crate) fn run(mut self, single: usize, whole: usize, means: &mut impl Strike) -> Result<()> {
+        if single + whole == 0 {
+            return Ok(());
+        }
         let mut aims = Aim::shuffled(single, whole, &mut self.random);
         while !aims.is_empty() {
             self.round(&mut aims, means)?;

@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     /// The password for Redis clients: the first line of this file
     #[arg(long, value_name = "FILE", requires = "redis")]
     redis_password_file: Option<PathBuf>,
-    /// One line when everything serves, no live table
+    /// One line when it serves, no live table
     #[arg(long)]
     no_ui: bool,
     /// Start a process that ends by itself again
@@ -209,7 +209,7 @@ fn wait_until_ready(
     while ready < count {
         match children.next_event(until.min(Instant::now() + LOOK_PERIOD)) {
             Event::Ready(number) if whose.contains(&number) => ready += 1,
-            Event::Ready(number) => eprintln!("{} serves too", children.name(number)),
+            Event::Ready(number) => eprintln!("{} serves now", children.name(number)),
             Event::Stop => return Ok(Some(ExitStatus::Done)),
             Event::Ended(number, status) => {
                 let name = children.name(number).to_owned();
@@ -228,7 +228,7 @@ fn wait_until_ready(
                 }
                 let now = Instant::now();
                 if now >= until && ready >= cluster.view().quorum() {
-                    eprintln!("{ready} of {count} replicas serve: enough to begin");
+                    eprintln!("{ready} of {count} replicas serve: enough to begin with");
                     return Ok(None);
                 }
                 if now >= until {
@@ -241,7 +241,9 @@ fn wait_until_ready(
                         "see the logs in the replicas' directories",
                     ));
                 }
-                if advance != status.advance() {
+                // Who comes on is waited for only as long as nothing can begin without it.
+                let is_needed = whose.start == 0 && ready < cluster.view().quorum();
+                if is_needed && advance != status.advance() {
                     advance = status.advance();
                     until = now + START_TIMEOUT;
                 }
@@ -252,7 +254,7 @@ fn wait_until_ready(
     Ok(None)
 }
 
-/// Says that everything serves, and watches until the user stops it.
+/// Says that the cluster serves, and watches until the user stops it.
 fn serve(arguments: &Arguments, cluster: &Cluster, children: &mut Children) -> Outcome {
     let n = cluster.view().n();
     let next = next_commands(arguments, cluster)?;
@@ -284,7 +286,7 @@ fn serve(arguments: &Arguments, cluster: &Cluster, children: &mut Children) -> O
             Event::Stop => return Ok(ExitStatus::Done),
             Event::Nothing => {}
             Event::Ready(number) => {
-                tell(&mut live, format!("{} serves again", children.name(number)));
+                tell(&mut live, format!("{} serves now", children.name(number)));
             }
             Event::Ended(number, status) => {
                 let name = children.name(number).to_owned();

@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         Life::CleanStop { .. } => "stopped in order",
         Life::Interrupted { .. } => "running",
         Life::VotesLost => "votes lost",
-        Life::Unknown => "none",
+        Life::Unknown => "none that is whole",
     };
     if !is_dump {
         if log.json {
@@ -106,8 +106,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             output::line(&verdict.text())?;
         }
     }
+    let is_damaged = matches!(reader.ending(), Some(Ending::Damaged(_)));
     if let Life::CleanStop { log } = life
         && log.0 > verdict.last
+        && !is_damaged
     {
         return Err(Failure::new(
             ErrorCode::LogDamaged,

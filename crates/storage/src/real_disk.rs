@@ -44,7 +44,11 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        let file = match OpenOptions::new().read(true).write(true).open(self.path(name)) {
+            // Enough to read what a disk has left that failed.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(self.path(name))?,
+            opened => opened?,
+        };
         Ok(Box::new(RealFile(file)))
     }
 

@@ -20,7 +20,6 @@ use crate::trial::{self, REPLICAS};
 
 /// Replicas that a decision takes.
 const QUORUM: usize = 3;
-/// Clients of the load, each with one operation in flight.
 /// How long a load takes: into it the damage of a case falls.
 const LOAD: Duration = Duration::from_millis(1000);
 /// How long it takes to make the state that cases begin with.

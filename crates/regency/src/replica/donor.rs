@@ -1,4 +1,5 @@
-//! What this replica gives to others that miss something: read on a thread of its own, at a limited rate [ST-4].
+//! What this replica gives to others that miss something: read on a thread of its own, at a limited rate [ST-4]. Offers come
+//! first.
 //!
 //! The loop hands over what the core wants given, and fetches what has been read to send it; neither waits for the
 //! other. What finds no room is refused at once. The thread begins with the first question, and lets go of what it

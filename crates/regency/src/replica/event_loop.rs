@@ -466,7 +466,7 @@ impl EventLoop {
             Action::Snapshot { head, after } => self.take_snapshot(head, after)?,
             Action::Diverged(instance) => self.on_diverged(instance)?,
             Action::Donate { to, donation } => self.give(to, donation)?,
-            Action::Transfer(step) => self.snapshots.transfer(step)?,
+            Action::Transfer(step) => self.take_step(step)?,
             Action::Remembered => self.is_to_remember = true,
             Action::Reply { client, reply } => match self.routes.find(client, &reply) {
                 Some(connection) if self.network.reply(connection, reply) => {}

@@ -251,13 +251,14 @@ impl Recovery<'_> {
                 info!(records, instance = %core.status().executed, segment, segments, "reading the log");
             }
         }
+        // Before a new one is made, for which it might be taken.
+        if recovery.is_absent() && least.is_some() && self.directory.life() != Life::First {
+            return Err(Setback::Gone);
+        }
         let (log, tail) = match recovery.finish().map_err(|error| self.setback(error))? {
             RecoveredLog::Ready(log, tail) => (log, tail),
             RecoveredLog::Damaged(damaged) => return Err(Setback::Damaged(Box::new(damaged))),
         };
-        if least.is_some() && tail == Tail::New && self.directory.life() != Life::First {
-            return Err(Setback::Gone);
-        }
         if let Some(least) = least.filter(|least| log.last() < *least) {
             return Err(Setback::Short { last: log.last(), least });
         }

@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 
 use mio::Waker;
 use regency_protocol::ids::{Digest, InstanceId};
+use regency_protocol::manifest::Manifest;
 use regency_protocol::snapshot::SnapshotHead;
 use regency_protocol::state_transfer::donation::Transfer;
 use regency_storage::snapshots::{SnapshotReader, SnapshotStore};
@@ -64,7 +65,9 @@ struct Shared {
     queue: Mutex<Queue>,
     filled: Condvar,
     is_ending: AtomicBool,
-    /// Whether a transfer waits for room on the disk.
+    /// Whether the thread waits for room on the disk.
+    is_waiting: AtomicBool,
+    /// Whether it does so with what the replica needs for its state.
     is_full: AtomicBool,
 }
 
@@ -143,11 +146,16 @@ impl Snapshots {
     /// Begins the next step of taking one over from others.
     pub(super) fn transfer(&mut self, step: Transfer) -> Result<(), Failure> {
         self.push(match step {
-            Transfer::Begin(manifest) => Job::Begin(manifest),
+            Transfer::Begin(manifest) => Job::Begin { manifest, is_repair: false },
             Transfer::Put { instance, index, bytes } => Job::Put { instance, index, bytes },
             Transfer::Install { instance, root } => Job::Install { instance, root },
             Transfer::Replace { instance, root } => Job::Replace { instance, root },
         })
+    }
+
+    /// Begins to take one over that stands for a damaged one: the replica has its state.
+    pub(super) fn repair(&mut self, manifest: Arc<Manifest>) -> Result<(), Failure> {
+        self.push(Job::Begin { manifest, is_repair: true })
     }
 
     /// Begins to remove the snapshots of `from` and all later ones.
@@ -179,10 +187,14 @@ impl Snapshots {
         if self.open == 0 {
             return None;
         }
-        if self.shared.is_full.load(Ordering::Acquire) {
+        let queue = self.shared.lock();
+        // What the replica needs may stand behind one of its own that waits.
+        let is_needed = |job: &Job| matches!(job, Job::Begin { is_repair: false, .. });
+        let waits = self.shared.is_waiting.load(Ordering::Acquire) && queue.jobs.iter().any(is_needed);
+        if waits || self.shared.is_full.load(Ordering::Acquire) {
             return Some(Obstacle::Full);
         }
-        (self.shared.lock().bytes > WAITING_BYTES_MAX).then_some(Obstacle::Behind)
+        (queue.bytes > WAITING_BYTES_MAX).then_some(Obstacle::Behind)
     }
 
     /// Gives the state of a snapshot to `restore`.

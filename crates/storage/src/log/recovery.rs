@@ -91,6 +91,12 @@ impl Recovery {
         Ok(self.reader.current().map(|entry| Record { position: entry.position, payload: entry.payload }))
     }
 
+    /// Whether all of it is read, and there was no log at all.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self.reader.ending(), Some(Ending::Absent))
+    }
+
     /// Segments that were begun to be read, and those that there are.
     #[must_use]
     pub fn segments(&self) -> (usize, usize) {

@@ -6,7 +6,8 @@ use regency_protocol::action::Recipients;
 use regency_protocol::event::Event;
 use regency_protocol::ids::{InstanceId, ReplicaId};
 use regency_protocol::message::{Message, Supply};
-use regency_protocol::state_transfer::donation::Donation;
+use regency_protocol::replica::ReplicaState;
+use regency_protocol::state_transfer::donation::{Donation, Transfer};
 use tracing::{error, info};
 
 use super::super::journal::disk_failed;
@@ -36,6 +37,16 @@ impl EventLoop {
         self.conduct.on_send(self.now, Recipients::One(to), message, |to, message| {
             network.send_to(to, message);
         });
+    }
+
+    /// Has the next step of a transfer done. One that begins while the replica takes part repairs what it has on disk.
+    pub(super) fn take_step(&mut self, step: Transfer) -> Result<(), Failure> {
+        match (step, self.core.status().state) {
+            (Transfer::Begin(manifest), ReplicaState::Normal | ReplicaState::LeaderChange) => {
+                self.snapshots.repair(manifest)
+            }
+            (step, _) => self.snapshots.transfer(step),
+        }
     }
 
     /// Tells the core what has become of snapshots since.

@@ -1,7 +1,7 @@
 //! What a snapshot's bytes are: the length of the core's part, that part, and the service's image [CKPT-1].
 
 use std::io::{self, Read, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -14,10 +14,13 @@ use regency_storage::snapshots::{FinishedSnapshot, SnapshotReader, SnapshotStore
 use thiserror::Error;
 use tracing::warn;
 
+use super::Shared;
 use crate::snapshot::{RestoreError, Snapshot};
 
 /// Bytes after which the disk is looked at again, and for which it then has room.
 const LOOK_BYTES: u64 = 16 << 20;
+/// Bytes that are written without a look in between.
+const WRITE_BYTES_MAX: usize = 1 << 20;
 /// How long something that found no room on the disk waits before it looks again.
 pub(super) const ROOM_PERIOD: Duration = Duration::from_millis(200);
 /// Bytes of the length before the core's part.
@@ -31,9 +34,9 @@ pub(super) fn write(
     store: &SnapshotStore,
     head: &SnapshotHead,
     image: Box<dyn Snapshot>,
-    is_ending: &AtomicBool,
+    shared: &Shared,
 ) -> Result<FinishedSnapshot, StorageError> {
-    let mut wait = Wait { instance: head.instance, is_ending, is_told: false };
+    let mut wait = Wait { instance: head.instance, shared };
     while !store.has_room(LOOK_BYTES)? {
         wait.pass()?;
     }
@@ -45,6 +48,7 @@ pub(super) fn write(
         .and_then(|()| sink.write_all(&own))
         .and_then(|()| image.write(&mut sink))
         .and_then(|()| sink.end());
+    shared.is_waiting.store(false, Ordering::Release);
     match written {
         Ok(()) => writer.finish(),
         // What is wrong with the writer, it says itself; what is wrong with the image, the image.
@@ -85,9 +89,10 @@ impl Sink<'_> {
 
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.wait.is_ending.load(Ordering::Acquire) {
+        if self.wait.shared.is_ending.load(Ordering::Acquire) {
             return Err(io::Error::other("the replica ends"));
         }
+        let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
         self.unlooked_bytes += bytes.len() as u64;
         if self.unlooked_bytes >= LOOK_BYTES {
             self.unlooked_bytes = 0;
@@ -113,18 +118,16 @@ impl Write for Sink<'_> {
 /// Patience with a full disk, until the replica ends.
 struct Wait<'a> {
     instance: InstanceId,
-    is_ending: &'a AtomicBool,
-    /// Whether it is in the log that there is no room.
-    is_told: bool,
+    shared: &'a Shared,
 }
 
 impl Wait<'_> {
     /// Lets some time pass in which somebody may make room.
     fn pass(&mut self) -> Result<(), StorageError> {
-        if self.is_ending.load(Ordering::Acquire) {
+        if self.shared.is_ending.load(Ordering::Acquire) {
             return Err(StorageError::Full { file: "a snapshot".to_owned() });
         }
-        if !std::mem::replace(&mut self.is_told, true) {
+        if !self.shared.is_waiting.swap(true, Ordering::AcqRel) {
             let instance = self.instance;
             warn!(%instance, "no room on the disk for a snapshot: it waits, and the log grows until it is written");
         }

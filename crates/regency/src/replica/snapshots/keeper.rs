@@ -25,8 +25,8 @@ use crate::snapshot::Snapshot;
 pub(super) enum Job {
     /// Write one of this replica's own; those that a `stable` one makes superfluous go when it is there.
     Write { head: Box<SnapshotHead>, image: Box<dyn Snapshot>, stable: InstanceId },
-    /// Begin to take one over from others.
-    Begin(Arc<Manifest>),
+    /// Begin to take one over from others; a repair may wait, for the replica has its state.
+    Begin { manifest: Arc<Manifest>, is_repair: bool },
     /// Keep a chunk of it.
     Put { instance: InstanceId, index: u32, bytes: Bytes },
     /// Make it one of this replica's own.
@@ -43,7 +43,7 @@ impl Job {
         match self {
             Self::Put { bytes, .. } => bytes.len(),
             Self::Write { .. }
-            | Self::Begin(_)
+            | Self::Begin { .. }
             | Self::Install { .. }
             | Self::Replace { .. }
             | Self::Discard { .. } => 0,
@@ -96,7 +96,7 @@ impl Keeper {
     fn work(&mut self, job: Job) -> Result<Done, KeepError> {
         match job {
             Job::Write { head, image, stable } => self.write(&head, image, stable),
-            Job::Begin(manifest) => self.begin(&manifest),
+            Job::Begin { manifest, is_repair } => self.begin(&manifest, is_repair),
             Job::Put { instance, index, bytes } => self.put(instance, index, &bytes),
             Job::Install { instance, root } => {
                 self.install(instance, root)?;
@@ -120,7 +120,7 @@ impl Keeper {
     ) -> Result<Done, KeepError> {
         let begun = Instant::now();
         let instance = head.instance;
-        let finished = image::write(&self.store, head, image, &self.shared.is_ending)?;
+        let finished = image::write(&self.store, head, image, &self.shared)?;
         let (root, bytes) = (finished.manifest().root(), finished.manifest().total_bytes());
         self.store.install(finished)?;
         self.store.retain(stable)?;
@@ -129,9 +129,9 @@ impl Keeper {
         Ok(Done::Written { instance, root })
     }
 
-    fn begin(&mut self, manifest: &Manifest) -> Result<Done, KeepError> {
+    fn begin(&mut self, manifest: &Manifest, is_repair: bool) -> Result<Done, KeepError> {
         let begun = Instant::now();
-        self.is_repair = self.store.at(manifest.instance).is_some();
+        self.is_repair = is_repair;
         // The one before ends here; what it has kept is found again.
         self.draft = None;
         let draft = self.with_room(|keeper| keeper.store.begin_transfer(manifest.clone()))?;
@@ -202,6 +202,9 @@ impl Keeper {
                     break Err(StorageError::Full { file });
                 }
                 Err(StorageError::Full { .. }) => {
+                    if !self.shared.is_waiting.swap(true, Ordering::AcqRel) {
+                        warn!("no room on the disk for a snapshot of other replicas: it waits");
+                    }
                     if !self.is_repair && !self.shared.is_full.swap(true, Ordering::AcqRel) {
                         self.wake();
                     }
@@ -210,6 +213,7 @@ impl Keeper {
                 outcome => break outcome,
             }
         };
+        self.shared.is_waiting.store(false, Ordering::Release);
         self.shared.is_full.store(false, Ordering::Release);
         outcome
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::{Events, Poll, Token};
 use regency_protocol::ids::{ClusterId, ReplicaId};
-use regency_protocol::manifest::Manifest;
 use regency_storage::{Fault, FaultyDisk};
 
 use super::image::ROOM_PERIOD;
@@ -231,7 +230,7 @@ fn an_own_snapshot_waits_for_room_and_so_does_what_repairs_it_while_the_replica_
     assert!(matches!(written, Done::Written { instance: InstanceId(10), .. }));
     let reader = SnapshotReader::find(&disk, &IDENTITY, InstanceId(10)).unwrap().unwrap();
     disk.set_free_bytes(Some(1000));
-    snapshots.transfer(Transfer::Begin(Arc::new(reader.manifest().clone()))).unwrap();
+    snapshots.repair(Arc::new(reader.manifest().clone())).unwrap();
     assert!(!is_done(&mut snapshots));
     assert_eq!(snapshots.obstacle(), None);
     disk.set_free_bytes(None);
