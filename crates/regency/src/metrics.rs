@@ -242,6 +242,10 @@ pub struct Metrics {
     pub transfer_donors: Gauge,
     /// Times that the own state was not the one that a quorum signed.
     pub divergences: Counter,
+    /// 1 while the replica takes part, else 0.
+    pub ready: Gauge,
+    /// 1 while the disk has too little room to go on, else 0.
+    pub disk_full: Gauge,
     /// What the last reading of the disk, or the one that is under way, found damaged.
     pub damaged_parts: Gauge,
     /// The installed regency.
@@ -351,6 +355,8 @@ impl Metrics {
         let transfer_done =
             gauge("transfer_done", "Bytes of a snapshot, or instances of the log, that are here");
         let transfer_total = gauge("transfer_total", "Bytes of the whole snapshot, or instances of the log");
+        let ready = gauge("ready", "1 while the replica takes part");
+        let disk_full = gauge("disk_full", "1 while the disk has too little room to go on");
         let damaged_parts = gauge("damaged_parts", "Damaged parts that lie on the disk");
         let transfer_donors = gauge("transfer_donors", "Replicas that give to a transfer");
         donor_share.set(1000);
@@ -406,6 +412,8 @@ impl Metrics {
             transfer_total,
             transfer_donors,
             divergences,
+            ready,
+            disk_full,
             damaged_parts,
             regency,
             wanted_regency,

@@ -103,6 +103,8 @@ impl EventLoop {
                 }
             }
         }
+        self.metrics.ready.set(now.ready.into());
+        self.metrics.disk_full.set((self.obstacle == Some(Obstacle::Full)).into());
         self.shared.set(now.clone());
         self.told = Some(now);
     }

@@ -142,7 +142,7 @@ impl Keeper {
             bytes = manifest.total_bytes(),
             bytes_here = lengths.map(|(chunk, _)| u64::from(chunk.length)).sum::<u64>(),
             seconds = begun.elapsed().as_secs_f64(),
-            "a snapshot is taken over from other replicas"
+            "taking a snapshot over from other replicas"
         );
         self.draft = Some(draft);
         Ok(Done::Begun { instance: manifest.instance, held })
