@@ -62,12 +62,12 @@ struct Verdict {
     records: u64,
     bytes: u64,
     ending: &'static str,
-    /// What the marks beside it tell of the replica's life.
-    marks: &'static str,
     /// Where it is torn or damaged.
     file: Option<String>,
     offset: Option<u64>,
     cause: Option<String>,
+    /// What the marks beside it tell of the replica's life.
+    marks: &'static str,
 }
 
 /// Runs it.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use regency::config::ReplicaConfig;
+use regency::protocol::ids::LogPosition;
+use regency_storage::directory::{BootId, Marks};
 use regency_storage::log::{Log, LogSettings};
 use regency_storage::{Identity, RealDisk};
 
@@ -65,6 +67,22 @@ fn a_good_log_is_verified_and_dumped() {
     let expected = r#"{"position":2,"segment":1,"offset":4256,"length":100,"kind":"0x02","chain":""#;
     assert!(out.lines().nth(1).unwrap().starts_with(expected), "{out}");
     assert!(out.lines().last().unwrap().contains(r#""kind":"seal""#), "{out}");
+    remove(&directory);
+}
+
+#[test]
+fn a_log_that_is_shorter_than_its_replica_left_it_fails() {
+    let (directory, file) = replica("short", true);
+    let config = ReplicaConfig::load(&directory).unwrap();
+    let identity = Identity { cluster: config.cluster.id(), replica: config.id };
+    let disk = RealDisk::new(file.parent().unwrap());
+    let (mut marks, _) = Marks::open(Box::new(disk), identity).unwrap();
+    marks.begin_voting(BootId([1; 16])).unwrap();
+    marks.stop(LogPosition(9)).unwrap();
+    let (status, out, error) = log("verify", &directory);
+    assert!(out.contains(r#""last":5,"#) && out.contains(r#""marks":"stopped in order""#), "{out}");
+    assert_eq!(status, 1);
+    assert!(error.starts_with("E132 the log ends with record 5, and it had 9 "), "{error}");
     remove(&directory);
 }
 
