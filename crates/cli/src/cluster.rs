@@ -243,8 +243,8 @@ fn wait_until_ready(
                 }
                 // Who comes on is waited for only as long as nothing can begin without it.
                 let is_needed = whose.start == 0 && ready < cluster.view().quorum();
-                if is_needed && advance != status.advance() {
-                    advance = status.advance();
+                let before = std::mem::replace(&mut advance, status.advance());
+                if is_needed && before != advance {
                     until = now + START_TIMEOUT;
                 }
                 told = lacks;

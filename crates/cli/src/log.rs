@@ -106,20 +106,16 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             output::line(&verdict.text())?;
         }
     }
-    let is_damaged = matches!(reader.ending(), Some(Ending::Damaged(_)));
-    if let Life::CleanStop { log } = life
-        && log.0 > verdict.last
-        && !is_damaged
-    {
-        return Err(Failure::new(
+    if let Some(Ending::Damaged(damage)) = reader.ending() {
+        return Err(refused(StorageError::Damaged(damage.clone())));
+    }
+    match life {
+        Life::CleanStop { log } if log.0 > verdict.last => Err(Failure::new(
             ErrorCode::LogDamaged,
             format!("the log ends with record {}, and it had {log} when the replica stopped", verdict.last),
             "an older copy, or files were removed: the replica counts as one that lost its votes",
-        ));
-    }
-    match reader.ending() {
-        Some(Ending::Damaged(damage)) => Err(refused(StorageError::Damaged(damage.clone()))),
-        Some(Ending::Absent | Ending::Sealed | Ending::Open | Ending::Torn { .. }) | None => {
+        )),
+        Life::First | Life::CleanStop { .. } | Life::Interrupted { .. } | Life::VotesLost | Life::Unknown => {
             Ok(ExitStatus::Done)
         }
     }

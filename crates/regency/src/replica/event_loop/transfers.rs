@@ -41,11 +41,12 @@ impl EventLoop {
 
     /// Has the next step of a transfer done. One that begins while the replica takes part repairs what it has on disk.
     pub(super) fn take_step(&mut self, step: Transfer) -> Result<(), Failure> {
-        match (step, self.core.status().state) {
-            (Transfer::Begin(manifest), ReplicaState::Normal | ReplicaState::LeaderChange) => {
-                self.snapshots.repair(manifest)
+        let Transfer::Begin(manifest) = step else { return self.snapshots.transfer(step) };
+        match self.core.status().state {
+            ReplicaState::Normal | ReplicaState::LeaderChange => self.snapshots.repair(manifest),
+            ReplicaState::StateLost | ReplicaState::Transfer | ReplicaState::Behind => {
+                self.snapshots.transfer(Transfer::Begin(manifest))
             }
-            (step, _) => self.snapshots.transfer(step),
         }
     }
 
