@@ -15,6 +15,7 @@ mod proposals;
 mod recovery;
 mod repair;
 mod requests;
+mod supply;
 mod suspicion;
 mod takeover;
 mod transfer;

@@ -1,16 +1,12 @@
 //! The transfer walk: a replica that misses what nobody sends it by itself asks for it, and gives to those that ask
 //! [ST-1 to ST-4].
 
-use super::{Replica, TransferStatus, report, send};
-use crate::action::{Action, Reason};
-use crate::checkpoint::has_quorum;
+use super::{Replica, TransferStatus, send};
+use crate::action::Action;
 use crate::ids::{Digest, InstanceId, ReplicaId};
 use crate::limits::DIGESTS_MAX;
-use crate::manifest::ManifestHead;
-use crate::message::{CheckpointCertificate, Message, Supply, Wanted};
-use crate::record::RecordedBatch;
+use crate::message::{CheckpointCertificate, Message, Wanted};
 use crate::state_transfer::donation::Transfer;
-use crate::state_transfer::log_fetch::{LogFetch, leads};
 use crate::state_transfer::requester::{Gap, Offers, Phase};
 use crate::state_transfer::snapshot_fetch::SnapshotFetch;
 use crate::time::Timestamp;
@@ -23,173 +19,11 @@ const OFFER_PERIODS: u32 = 2;
 const RETRY_PERIODS: u32 = 8;
 
 impl Replica {
-    /// A donor answers.
-    pub(super) fn on_supply(
-        &mut self,
-        now: Timestamp,
-        from: ReplicaId,
-        supply: Supply,
-        actions: &mut Vec<Action>,
-    ) {
-        if !self.transfer.donors.answered(from) {
-            return report(from, Reason::UnexpectedSupply, actions);
-        }
-        let is_empty = matches!(supply, Supply::Nothing(_));
-        let is_good = match supply {
-            Supply::Nothing(wanted) => {
-                match (wanted, &mut self.transfer.phase) {
-                    (Wanted::Snapshot { .. }, Phase::Offers(offers)) => {
-                        offers.asked.remove(&from);
-                    }
-                    (Wanted::Snapshot { .. }, _) => {}
-                    (
-                        Wanted::Page { instance, .. } | Wanted::Chunk { instance, .. },
-                        Phase::Snapshot(fetch),
-                    ) => {
-                        if instance == fetch.instance() {
-                            self.transfer.lacking.insert(from);
-                        }
-                        self.transfer.donors.decline(&wanted, from);
-                    }
-                    _ => self.transfer.donors.lacks(&wanted, from, now),
-                }
-                true
-            }
-            Supply::Digests { from: first, digests } => self.on_digests(now, from, first, digests),
-            Supply::Batches(batches) => self.on_batches(now, from, batches, actions),
-            Supply::Snapshot { certificate, head } => self.on_offer(from, certificate, head),
-            Supply::Page { instance, page, chunks } => {
-                self.close_part(from, now, |wanted| {
-                    matches!(wanted, Wanted::Page { instance: of, page: asked, .. }
-                        if (*of, *asked) == (instance, page))
-                });
-                match self.snapshot_fetch(instance).map(|fetch| fetch.put_page(page, chunks)) {
-                    Some(Ok(Some(manifest))) => {
-                        actions.push(Action::Transfer(Transfer::Begin(manifest)));
-                        true
-                    }
-                    Some(Ok(None)) | None => true,
-                    Some(Err(_)) => {
-                        self.give_back(Wanted::Page { instance, root: Digest::default(), page });
-                        false
-                    }
-                }
-            }
-            Supply::Chunk { instance, index, bytes } => {
-                self.close_part(from, now, |wanted| {
-                    matches!(wanted, Wanted::Chunk { instance: of, index: asked, .. }
-                        if (*of, *asked) == (instance, index))
-                });
-                match self.snapshot_fetch(instance).map(|fetch| fetch.put_chunk(index, &bytes)) {
-                    Some(Ok(true)) => {
-                        actions.push(Action::Transfer(Transfer::Put { instance, index, bytes }));
-                        true
-                    }
-                    Some(Ok(false)) | None => true,
-                    Some(Err(_)) => {
-                        self.give_back(Wanted::Chunk { instance, root: Digest::default(), index });
-                        false
-                    }
-                }
-            }
-        };
-        if is_good {
-            self.transfer.progress = if is_empty { self.transfer.progress } else { now };
-        } else {
-            // [ST-3] No donor is believed, and one that was caught is not asked again.
-            self.transfer.donors.ban(from);
-            report(from, Reason::BadSupply, actions);
-        }
-    }
-
-    fn snapshot_fetch(&mut self, instance: InstanceId) -> Option<&mut SnapshotFetch> {
-        match &mut self.transfer.phase {
-            Phase::Snapshot(fetch) if fetch.instance() == instance => Some(fetch),
-            Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Offers(_) | Phase::Snapshot(_) => None,
-        }
-    }
-
-    fn close_part(&mut self, from: ReplicaId, now: Timestamp, is_it: impl Fn(&Wanted) -> bool) {
-        let asked = self.transfer.donors.open().find(|wanted| is_it(wanted)).copied();
-        if let Some(asked) = asked {
-            self.transfer.donors.close(&asked, from, now);
-        }
-    }
-
-    fn on_digests(
-        &mut self,
-        now: Timestamp,
-        from: ReplicaId,
-        first: InstanceId,
-        digests: Vec<Digest>,
-    ) -> bool {
-        let Phase::Digests(gap) = &self.transfer.phase else { return true };
-        let gap = *gap;
-        let is_all = digests.len() as u64 == gap.last.0.saturating_sub(gap.from.0).saturating_add(1);
-        if first != gap.from || !is_all {
-            // An answer to an earlier question; whoever sends nothing else is late.
-            return true;
-        }
-        let wanted = self.digests_wanted(&gap);
-        self.transfer.donors.close(&wanted, from, now);
-        if !leads(&gap.base, &digests, &gap.chain) {
-            return false;
-        }
-        self.transfer.phase = Phase::Log(LogFetch::new(gap.from, digests));
-        true
-    }
-
-    fn digests_wanted(&self, gap: &Gap) -> Wanted {
-        Wanted::Digests { view: self.view.id(), from: gap.from, last: gap.last }
-    }
-
-    fn on_batches(
-        &mut self,
-        now: Timestamp,
-        from: ReplicaId,
-        batches: Vec<RecordedBatch>,
-        actions: &mut Vec<Action>,
-    ) -> bool {
-        let Phase::Log(fetch) = &mut self.transfer.phase else { return true };
-        let Some(first) = batches.first().map(|recorded| recorded.batch.instance) else { return false };
-        let asked = self.transfer.donors.open().find_map(|wanted| match wanted {
-            Wanted::Batches { from, last, .. } if *from == first => Some((*wanted, *last)),
-            Wanted::Batches { .. }
-            | Wanted::Digests { .. }
-            | Wanted::Snapshot { .. }
-            | Wanted::Page { .. }
-            | Wanted::Chunk { .. } => None,
-        });
-        let is_good = fetch.put(batches).is_ok();
-        if let Some((wanted, last)) = asked {
-            self.transfer.donors.close(&wanted, from, now);
-            // A donor sends as many as fit into one answer.
-            fetch.give_back(first, last);
-        }
-        self.advance(now, actions);
-        is_good
-    }
-
-    fn on_offer(&mut self, from: ReplicaId, certificate: CheckpointCertificate, head: ManifestHead) -> bool {
-        let is_certified = certificate.view == self.view.id() && has_quorum(&certificate, &self.view);
-        if !is_certified || SnapshotFetch::new(certificate.clone(), head.clone()).is_none() {
-            return false;
-        }
-        if let Phase::Offers(offers) = &mut self.transfer.phase {
-            if certificate.instance > offers.above {
-                offers.put(from, certificate, head);
-            } else {
-                offers.asked.remove(&from);
-            }
-        }
-        true
-    }
-
     /// The shell says which chunks of the snapshot it has already.
     pub(super) fn on_transfer_begun(&mut self, now: Timestamp, instance: InstanceId, held: &[bool]) {
-        self.transfer.progress = now;
         if let Some(fetch) = self.snapshot_fetch(instance) {
             fetch.begun(held);
+            self.transfer.begin(now);
         }
     }
 
@@ -279,6 +113,7 @@ impl Replica {
             }
         };
         if is_done {
+            self.transfer.note_slow(false);
             self.set_phase(now, Phase::Idle);
         }
         let is_free = matches!(self.transfer.phase, Phase::Idle) || self.transfer.is_repair;
@@ -287,7 +122,11 @@ impl Replica {
             self.begin_transfer(now);
         }
         self.drive_repair(now);
-        if self.patience_ends().is_some_and(|end| end <= now) {
+        let is_slow = self.transfer.is_too_slow(now) && self.has_few_donors() && !self.executor_is_full();
+        if is_slow {
+            self.transfer.note_slow(true);
+        }
+        if is_slow || self.patience_ends().is_some_and(|end| end <= now) {
             self.give_up(now);
         }
         // A phase may lead to the next one at once.
@@ -317,8 +156,20 @@ impl Replica {
 
     /// Until when the phase goes on without anything good.
     fn patience_ends(&self) -> Option<Timestamp> {
-        let few = self.snapshot_donors().count() <= self.view.faults();
+        let few = self.has_few_donors();
         Some(self.transfer.progress.plus(self.transfer.patience(few)?))
+    }
+
+    /// Whether no more donors are left than may lie.
+    fn has_few_donors(&self) -> bool {
+        let count = match &self.transfer.phase {
+            Phase::Digests(_) | Phase::Log(_) => {
+                let trusted = |id: &ReplicaId| !self.transfer.donors.is_banned(*id);
+                self.log_donors(self.log.prefix().next()).filter(trusted).count()
+            }
+            Phase::Idle | Phase::Offers(_) | Phase::Snapshot(_) => self.snapshot_donors().count(),
+        };
+        count <= self.view.faults()
     }
 
     /// The peers with a channel that have not said that they lack the snapshot, and have not lied.
@@ -359,7 +210,7 @@ impl Replica {
     pub(super) fn set_phase(&mut self, now: Timestamp, phase: Phase) {
         self.leave_phase();
         self.transfer.phase = phase;
-        self.transfer.progress = now;
+        self.transfer.begin(now);
     }
 
     pub(super) fn leave_phase(&mut self) {
@@ -446,10 +297,10 @@ impl Replica {
         let peers: Vec<ReplicaId> = self.links.ids().filter(|id| self.links.is_connected(*id)).collect();
         let Phase::Offers(offers) = &mut self.transfer.phase else { return false };
         let wanted = Wanted::Snapshot { view, above: offers.above };
-        let is_new = offers.asked.is_empty() && offers.is_empty();
-        if is_new && now < offers.due {
+        if !offers.is_asked && now < offers.due {
             for peer in peers {
                 if !self.transfer.donors.is_banned(peer) {
+                    offers.is_asked = true;
                     offers.asked.insert(peer);
                     self.transfer.donors.expect(peer);
                     send(peer, Message::Fetch(wanted), actions);
@@ -522,7 +373,7 @@ impl Replica {
     }
 
     /// A question was not answered: somebody else is asked.
-    fn give_back(&mut self, wanted: Wanted) {
+    pub(super) fn give_back(&mut self, wanted: Wanted) {
         match (&mut self.transfer.phase, wanted) {
             (Phase::Log(fetch), Wanted::Batches { from, last, .. }) => fetch.give_back(from, last),
             (Phase::Snapshot(fetch), Wanted::Page { instance, page, .. }) if instance == fetch.instance() => {

@@ -104,12 +104,13 @@ impl LogFetch {
         }
     }
 
-    /// Takes batches that a donor sent for a range.
+    /// Takes batches that a donor sent for a range; whether one of them was not there yet.
     ///
     /// # Errors
     ///
     /// One of them is not the certified one; those before it are kept.
-    pub(crate) fn put(&mut self, batches: Vec<RecordedBatch>) -> Result<(), WrongBatch> {
+    pub(crate) fn put(&mut self, batches: Vec<RecordedBatch>) -> Result<bool, WrongBatch> {
+        let mut is_news = false;
         for recorded in batches {
             let instance = recorded.batch.instance;
             // It answers a question of an earlier fetch.
@@ -120,11 +121,13 @@ impl LogFetch {
             // Whoever sends what nobody was asked for yet would have it kept for long.
             if instance >= self.next && instance < self.unasked {
                 let bytes = recorded.bytes();
-                let before = self.ready.insert(instance, recorded).map_or(0, |before| before.bytes());
+                let before = self.ready.insert(instance, recorded);
+                is_news |= before.is_none();
+                let before = before.map_or(0, |before| before.bytes());
                 self.ready_bytes = self.ready_bytes.saturating_add(bytes).saturating_sub(before);
             }
         }
-        Ok(())
+        Ok(is_news)
     }
 
     /// The batch of `instance` with its digest, if it is here.
@@ -190,7 +193,7 @@ mod tests {
         Arc::make_mut(&mut wrong.batch).timestamp = Timestamp(99);
         assert_eq!(fetch.put(vec![recorded(11), wrong]), Err(WrongBatch));
         assert!(fetch.take(InstanceId(11)).is_some() && fetch.take(InstanceId(12)).is_none());
-        assert_eq!(fetch.put(vec![recorded(15)]), Ok(()), "of an earlier question");
+        assert_eq!(fetch.put(vec![recorded(15)]), Ok(false), "of an earlier question");
         assert!(fetch.take(InstanceId(15)).is_none());
     }
 

@@ -18,6 +18,12 @@ const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
 const LOG_PATIENCE: Duration = Duration::from_secs(3);
 /// As long, if no more donors are left than may lie.
 const FEW_PATIENCE: Duration = Duration::from_secs(1);
+/// If no more donors are left than may lie, it is looked after so long whether the rest comes in time; how long that
+/// may take at first.
+const PACE_LOOK: Duration = Duration::from_secs(5);
+const REST_MAX: Duration = Duration::from_secs(30);
+/// That is doubled so often at most.
+const SLOW_MAX: u32 = 8;
 /// Given up snapshots that are remembered.
 const SPURNED_MAX: usize = 8;
 
@@ -37,8 +43,12 @@ pub(crate) struct Requester {
     pub(crate) no_log_until: Timestamp,
     /// Until then nobody is asked for a snapshot, likewise.
     pub(crate) no_snapshot_until: Timestamp,
-    /// When anything good last came in this phase, or it began.
+    /// When anything new last came in this phase, or it began.
     pub(crate) progress: Timestamp,
+    /// When the phase began to fetch, and with how much of it.
+    begun: (Timestamp, u64),
+    /// How often in a row what was fetched came too slowly.
+    slow: u32,
     /// Donors that do not have the snapshot that is fetched.
     pub(crate) lacking: BTreeSet<ReplicaId>,
     /// Snapshots that were given up lately, because nobody had them any more.
@@ -83,6 +93,8 @@ pub(crate) struct Offers {
     pub(crate) above: InstanceId,
     /// The donors that were asked, and have not said that they have none.
     pub(crate) asked: BTreeSet<ReplicaId>,
+    /// Whether any were.
+    pub(crate) is_asked: bool,
     /// When the best one is taken, or all are asked again.
     pub(crate) due: Timestamp,
     offers: BTreeMap<ReplicaId, (CheckpointCertificate, ManifestHead)>,
@@ -90,7 +102,7 @@ pub(crate) struct Offers {
 
 impl Offers {
     pub(crate) fn new(above: InstanceId, due: Timestamp) -> Self {
-        Self { above, asked: BTreeSet::new(), due, offers: BTreeMap::new() }
+        Self { above, asked: BTreeSet::new(), is_asked: false, due, offers: BTreeMap::new() }
     }
 
     /// Takes an offer that was checked.
@@ -123,6 +135,41 @@ impl Offers {
 }
 
 impl Requester {
+    /// The phase begins here, with what it has of its target already.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        self.progress = now;
+        self.begun = (now, self.done().map_or(0, |(done, _)| done));
+    }
+
+    /// Whether the few donors that are left bring it so slowly that others had better be asked: they may mean it so. What
+    /// is slow in any case is given more time from time to time.
+    pub(crate) fn is_too_slow(&self, now: Timestamp) -> bool {
+        let (since, begun) = self.begun;
+        let took = now.since(since);
+        let Some((done, total)) = self.done() else { return false };
+        if took < PACE_LOOK {
+            return false;
+        }
+        let (come, left) = (done.saturating_sub(begun).max(1), total.saturating_sub(done));
+        let rest = took.as_millis().saturating_mul(u128::from(left)).checked_div(u128::from(come));
+        let limit = REST_MAX.saturating_mul(1_u32.checked_shl(self.slow).unwrap_or(u32::MAX));
+        rest.is_some_and(|rest| rest > limit.as_millis())
+    }
+
+    /// It was too slow, or it came to its end.
+    pub(crate) fn note_slow(&mut self, is_slow: bool) {
+        self.slow = if is_slow { self.slow.saturating_add(1).min(SLOW_MAX) } else { 0 };
+    }
+
+    /// What there is of what donors send, and all of it.
+    fn done(&self) -> Option<(u64, u64)> {
+        match &self.phase {
+            Phase::Log(fetch) => Some(fetch.progress()),
+            Phase::Snapshot(fetch) if fetch.waits_for_donors() => Some(fetch.progress()),
+            Phase::Idle | Phase::Digests(_) | Phase::Offers(_) | Phase::Snapshot(_) => None,
+        }
+    }
+
     /// Whether the service's state is not this replica's own just now: nothing may be executed.
     pub(crate) fn holds_execution(&self) -> bool {
         let is_installing = match &self.phase {

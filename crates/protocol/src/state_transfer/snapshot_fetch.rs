@@ -35,6 +35,17 @@ enum Stage {
     Installing,
 }
 
+/// What a page has brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// Nothing that was not there.
+    Nothing,
+    /// Itself.
+    Page,
+    /// It was the last one: the whole manifest.
+    Manifest(Arc<Manifest>),
+}
+
 /// What a donor sent is not what the root says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WrongPart;
@@ -92,17 +103,13 @@ impl SnapshotFetch {
         }
     }
 
-    /// Takes a page; returns the whole manifest if it was the last one.
+    /// Takes a page.
     ///
     /// # Errors
     ///
     /// It is not the certified page.
-    pub(crate) fn put_page(
-        &mut self,
-        page: u32,
-        chunks: Vec<Chunk>,
-    ) -> Result<Option<Arc<Manifest>>, WrongPart> {
-        let Stage::Contents { pages, unasked, asked } = &mut self.stage else { return Ok(None) };
+    pub(crate) fn put_page(&mut self, page: u32, chunks: Vec<Chunk>) -> Result<Brought, WrongPart> {
+        let Stage::Contents { pages, unasked, asked } = &mut self.stage else { return Ok(Brought::Nothing) };
         let place = usize::try_from(page).map_err(|_| WrongPart)?;
         let (Some(expected), Some(slot)) = (self.head.pages.get(place), pages.get_mut(place)) else {
             return Err(WrongPart);
@@ -111,11 +118,11 @@ impl SnapshotFetch {
         if !is_good && !is_active(Mutant::ManifestUnchecked) {
             return Err(WrongPart);
         }
-        *slot = Some(chunks);
+        let is_news = slot.replace(chunks).is_none();
         unasked.remove(&page);
         asked.remove(&page);
         if pages.iter().any(Option::is_none) {
-            return Ok(None);
+            return Ok(if is_news { Brought::Page } else { Brought::Nothing });
         }
         let chunks = std::mem::take(pages).into_iter().flatten().flatten().collect();
         let manifest = Arc::new(Manifest { instance: self.certificate.instance, chunks });
@@ -124,7 +131,7 @@ impl SnapshotFetch {
             return Err(WrongPart);
         }
         self.stage = Stage::Beginning(Arc::clone(&manifest));
-        Ok(Some(manifest))
+        Ok(Brought::Manifest(manifest))
     }
 
     /// A snapshot without any chunk has no pages either: its manifest.
@@ -284,7 +291,7 @@ mod tests {
         assert_eq!(fetch.put_page(0, wrong), Err(WrongPart));
         assert_eq!(fetch.put_page(9, manifest.chunks.clone()), Err(WrongPart));
         let whole = fetch.put_page(0, manifest.chunks.clone()).unwrap();
-        assert_eq!(whole.as_deref(), Some(&manifest));
+        assert_eq!(whole, Brought::Manifest(Arc::new(manifest.clone())));
         fetch.begun(&[false, true, false]);
         assert_eq!(fetch.progress(), (9, 27));
         assert_eq!((fetch.next_chunk(), fetch.next_chunk(), fetch.next_chunk()), (Some(0), Some(2), None));

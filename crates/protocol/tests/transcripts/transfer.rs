@@ -174,6 +174,49 @@ fn a_donor_that_is_late_is_not_waited_for() {
 }
 
 #[test]
+fn who_has_no_snapshot_is_asked_once() {
+    let mut scene = scene();
+    for peer in [0, 2, 3] {
+        scene.ahead(peer, 70, 60);
+    }
+    scene.skip();
+    scene.certified(2, 70, CHAIN);
+    scene.skip();
+    let wanted = Wanted::Snapshot { view: ViewId(0), above: InstanceId(0) };
+    for peer in [0, 2, 3] {
+        scene.supply(peer, Supply::Nothing(wanted));
+    }
+    scene.expect("");
+    scene.wait_for("to 3: snapshot above 0?");
+}
+
+#[test]
+fn the_only_one_that_has_the_log_is_left_for_a_snapshot_if_it_gives_too_slowly() {
+    let mut scene = scene();
+    let batches: Vec<_> =
+        (1..=300).map(|instance| scene.batch(&format!("batch {instance}"), instance, &[])).collect();
+    let chain = batches.iter().fold(genesis(), |chain, batch| chain_next(&chain, &batch.digest()));
+    scene.ahead(2, 300, 1);
+    [0, 3].iter().for_each(|peer| scene.ahead(*peer, 300, 280));
+    scene.skip();
+    scene.certified(2, 300, chain);
+    scene.expect("to 2: digests 1 to 300?");
+    scene.supply(2, digests(&batches));
+    // It answers each question in time, with the least that is an answer.
+    let mut next: Vec<usize> = (0..256).step_by(64).collect();
+    let left_in = (1..=20).find(|round| {
+        scene.pass(390);
+        for place in &mut next {
+            scene.supply_batches(2, &batches[*place..=*place]);
+            *place += 1;
+        }
+        scene.executed(*round, &[]);
+        scene.has_come(&format!("to 0: snapshot above {}?", round - 1))
+    });
+    assert_eq!(left_in, Some(13), "five seconds, of the hundred that it would take");
+}
+
+#[test]
 fn what_nobody_asked_for_is_reported() {
     let mut scene = scene();
     scene.supply_batches(2, &[]);

@@ -1,0 +1,202 @@
+//! The answers of donors, each of which is judged before it is used [ST-3].
+
+use super::{Replica, report};
+use crate::action::{Action, Reason};
+use crate::checkpoint::has_quorum;
+use crate::ids::{Digest, InstanceId, ReplicaId};
+use crate::manifest::ManifestHead;
+use crate::message::{CheckpointCertificate, Supply, Wanted};
+use crate::record::RecordedBatch;
+use crate::state_transfer::donation::Transfer;
+use crate::state_transfer::log_fetch::{LogFetch, leads};
+use crate::state_transfer::requester::{Gap, Phase};
+use crate::state_transfer::snapshot_fetch::{Brought, SnapshotFetch};
+use crate::time::Timestamp;
+
+/// What an answer is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Something that was missing.
+    News,
+    /// Nothing that was missing, and nothing wrong.
+    Old,
+    /// What a certificate contradicts.
+    Lie,
+}
+
+impl Replica {
+    /// A donor answers.
+    pub(super) fn on_supply(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        supply: Supply,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.transfer.donors.answered(from) {
+            return report(from, Reason::UnexpectedSupply, actions);
+        }
+        let answer = match supply {
+            Supply::Nothing(wanted) => {
+                match (wanted, &mut self.transfer.phase) {
+                    (Wanted::Snapshot { .. }, Phase::Offers(offers)) => {
+                        offers.asked.remove(&from);
+                    }
+                    (Wanted::Snapshot { .. }, _) => {}
+                    (
+                        Wanted::Page { instance, .. } | Wanted::Chunk { instance, .. },
+                        Phase::Snapshot(fetch),
+                    ) => {
+                        if instance == fetch.instance() {
+                            self.transfer.lacking.insert(from);
+                        }
+                        self.transfer.donors.decline(&wanted, from);
+                    }
+                    _ => self.transfer.donors.lacks(&wanted, from, now),
+                }
+                Answer::Old
+            }
+            Supply::Digests { from: first, digests } => self.on_digests(now, from, first, digests),
+            Supply::Batches(batches) => self.on_batches(now, from, batches, actions),
+            Supply::Snapshot { certificate, head } => self.on_offer(from, certificate, head),
+            Supply::Page { instance, page, chunks } => {
+                self.close_part(from, now, |wanted| {
+                    matches!(wanted, Wanted::Page { instance: of, page: asked, .. }
+                        if (*of, *asked) == (instance, page))
+                });
+                match self.snapshot_fetch(instance).map(|fetch| fetch.put_page(page, chunks)) {
+                    Some(Ok(Brought::Manifest(manifest))) => {
+                        actions.push(Action::Transfer(Transfer::Begin(manifest)));
+                        Answer::News
+                    }
+                    Some(Ok(Brought::Page)) => Answer::News,
+                    Some(Ok(Brought::Nothing)) | None => Answer::Old,
+                    Some(Err(_)) => {
+                        self.give_back(Wanted::Page { instance, root: Digest::default(), page });
+                        Answer::Lie
+                    }
+                }
+            }
+            Supply::Chunk { instance, index, bytes } => {
+                self.close_part(from, now, |wanted| {
+                    matches!(wanted, Wanted::Chunk { instance: of, index: asked, .. }
+                        if (*of, *asked) == (instance, index))
+                });
+                match self.snapshot_fetch(instance).map(|fetch| fetch.put_chunk(index, &bytes)) {
+                    Some(Ok(true)) => {
+                        actions.push(Action::Transfer(Transfer::Put { instance, index, bytes }));
+                        Answer::News
+                    }
+                    Some(Ok(false)) | None => Answer::Old,
+                    Some(Err(_)) => {
+                        self.give_back(Wanted::Chunk { instance, root: Digest::default(), index });
+                        Answer::Lie
+                    }
+                }
+            }
+        };
+        match answer {
+            Answer::News => self.transfer.progress = now,
+            // It may be meant to pass the time.
+            Answer::Old => {}
+            Answer::Lie => {
+                // [ST-3] No donor is believed, and one that was caught is not asked again.
+                self.transfer.donors.ban(from);
+                report(from, Reason::BadSupply, actions);
+            }
+        }
+    }
+
+    pub(super) fn snapshot_fetch(&mut self, instance: InstanceId) -> Option<&mut SnapshotFetch> {
+        match &mut self.transfer.phase {
+            Phase::Snapshot(fetch) if fetch.instance() == instance => Some(fetch),
+            Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Offers(_) | Phase::Snapshot(_) => None,
+        }
+    }
+
+    fn close_part(&mut self, from: ReplicaId, now: Timestamp, is_it: impl Fn(&Wanted) -> bool) {
+        let asked = self.transfer.donors.open().find(|wanted| is_it(wanted)).copied();
+        if let Some(asked) = asked {
+            self.transfer.donors.close(&asked, from, now);
+        }
+    }
+
+    fn on_digests(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        first: InstanceId,
+        digests: Vec<Digest>,
+    ) -> Answer {
+        let Phase::Digests(gap) = &self.transfer.phase else { return Answer::Old };
+        let gap = *gap;
+        let is_all = digests.len() as u64 == gap.last.0.saturating_sub(gap.from.0).saturating_add(1);
+        if first != gap.from || !is_all {
+            // An answer to an earlier question; whoever sends nothing else is late.
+            return Answer::Old;
+        }
+        let wanted = self.digests_wanted(&gap);
+        self.transfer.donors.close(&wanted, from, now);
+        if !leads(&gap.base, &digests, &gap.chain) {
+            return Answer::Lie;
+        }
+        self.transfer.phase = Phase::Log(LogFetch::new(gap.from, digests));
+        self.transfer.begin(now);
+        Answer::News
+    }
+
+    pub(super) fn digests_wanted(&self, gap: &Gap) -> Wanted {
+        Wanted::Digests { view: self.view.id(), from: gap.from, last: gap.last }
+    }
+
+    fn on_batches(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        batches: Vec<RecordedBatch>,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        let Phase::Log(fetch) = &mut self.transfer.phase else { return Answer::Old };
+        let Some(first) = batches.first().map(|recorded| recorded.batch.instance) else { return Answer::Lie };
+        let asked = self.transfer.donors.open().find_map(|wanted| match wanted {
+            Wanted::Batches { from, last, .. } if *from == first => Some((*wanted, *last)),
+            Wanted::Batches { .. }
+            | Wanted::Digests { .. }
+            | Wanted::Snapshot { .. }
+            | Wanted::Page { .. }
+            | Wanted::Chunk { .. } => None,
+        });
+        let answer = match fetch.put(batches) {
+            Ok(true) => Answer::News,
+            Ok(false) => Answer::Old,
+            Err(_) => Answer::Lie,
+        };
+        if let Some((wanted, last)) = asked {
+            self.transfer.donors.close(&wanted, from, now);
+            // A donor sends as many as fit into one answer.
+            fetch.give_back(first, last);
+        }
+        self.advance(now, actions);
+        answer
+    }
+
+    fn on_offer(
+        &mut self,
+        from: ReplicaId,
+        certificate: CheckpointCertificate,
+        head: ManifestHead,
+    ) -> Answer {
+        let is_certified = certificate.view == self.view.id() && has_quorum(&certificate, &self.view);
+        if !is_certified || SnapshotFetch::new(certificate.clone(), head.clone()).is_none() {
+            return Answer::Lie;
+        }
+        if let Phase::Offers(offers) = &mut self.transfer.phase {
+            if certificate.instance > offers.above {
+                offers.put(from, certificate, head);
+            } else {
+                offers.asked.remove(&from);
+            }
+        }
+        Answer::Old
+    }
+}
