@@ -134,6 +134,8 @@ mutants! {
     EqualPositionsNeeded => "equal-positions-needed",
     /// A transfer begins from nothing, whatever is here.
     TransferFromZero => "transfer-from-zero",
+    /// Donors that are as few as may lie are waited for, however little they give.
+    SlowDonorsEndured => "slow-donors-endured",
 }
 
 #[cfg(feature = "mutants")]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use regency_protocol::action::{Action, Delivery, Recipients};
 use regency_protocol::event::Event;
 use regency_protocol::ids::{InstanceId, LogPosition, ReplicaId};
+use regency_protocol::limits::Settings;
 use regency_protocol::message::Message;
 use regency_protocol::record::{Durability, Record};
 use regency_protocol::replica::{ReplayError, Replica, ReplicaConfig, ReplicaStatus, Start};
@@ -283,9 +284,9 @@ pub(crate) fn moment(time: Timestamp) -> Moment {
 }
 
 /// A core of the adversary's: it waits for no disk.
-pub(crate) fn core(plan: &Plan, me: ReplicaId) -> Replica {
+pub(crate) fn core(plan: &Plan, me: ReplicaId, settings: Arc<Settings>) -> Replica {
     let durability = if plan.disk.is_kept() { Durability::Async } else { Durability::None };
-    Replica::new(config(plan, me, Start::Fresh, durability))
+    Replica::new(ReplicaConfig { settings, ..config(plan, me, Start::Fresh, durability) })
 }
 
 /// A core as the plan wants it.

@@ -30,7 +30,7 @@ pub(crate) use disk::Disk;
 use faults::Faults;
 use liars::Company;
 
-const MILLI: Moment = 1_000;
+pub(crate) const MILLI: Moment = 1_000;
 const SECOND: Moment = 1_000_000;
 
 /// Honest clients, at most; the next key is the dishonest one's.

@@ -7,10 +7,9 @@ use crate::ids::{Digest, InstanceId, ReplicaId};
 use crate::manifest::ManifestHead;
 use crate::message::{CheckpointCertificate, Supply, Wanted};
 use crate::record::RecordedBatch;
-use crate::state_transfer::donation::Transfer;
 use crate::state_transfer::log_fetch::{LogFetch, leads};
 use crate::state_transfer::requester::{Gap, Phase};
-use crate::state_transfer::snapshot_fetch::{Brought, SnapshotFetch};
+use crate::state_transfer::snapshot_fetch::{Brought, SnapshotFetch, WrongPart};
 use crate::time::Timestamp;
 
 /// What an answer is worth.
@@ -60,39 +59,14 @@ impl Replica {
             Supply::Batches(batches) => self.on_batches(now, from, batches, actions),
             Supply::Snapshot { certificate, head } => self.on_offer(from, certificate, head),
             Supply::Page { instance, page, chunks } => {
-                self.close_part(from, now, |wanted| {
-                    matches!(wanted, Wanted::Page { instance: of, page: asked, .. }
-                        if (*of, *asked) == (instance, page))
-                });
-                match self.snapshot_fetch(instance).map(|fetch| fetch.put_page(page, chunks)) {
-                    Some(Ok(Brought::Manifest(manifest))) => {
-                        actions.push(Action::Transfer(Transfer::Begin(manifest)));
-                        Answer::News
-                    }
-                    Some(Ok(Brought::Page)) => Answer::News,
-                    Some(Ok(Brought::Nothing)) | None => Answer::Old,
-                    Some(Err(_)) => {
-                        self.give_back(Wanted::Page { instance, root: Digest::default(), page });
-                        Answer::Lie
-                    }
-                }
+                let brought = self.snapshot_fetch(instance).map(|fetch| fetch.put_page(page, chunks));
+                let of = Wanted::Page { instance, root: Digest::default(), page };
+                self.on_part(now, from, of, brought, actions)
             }
             Supply::Chunk { instance, index, bytes } => {
-                self.close_part(from, now, |wanted| {
-                    matches!(wanted, Wanted::Chunk { instance: of, index: asked, .. }
-                        if (*of, *asked) == (instance, index))
-                });
-                match self.snapshot_fetch(instance).map(|fetch| fetch.put_chunk(index, &bytes)) {
-                    Some(Ok(true)) => {
-                        actions.push(Action::Transfer(Transfer::Put { instance, index, bytes }));
-                        Answer::News
-                    }
-                    Some(Ok(false)) | None => Answer::Old,
-                    Some(Err(_)) => {
-                        self.give_back(Wanted::Chunk { instance, root: Digest::default(), index });
-                        Answer::Lie
-                    }
-                }
+                let brought = self.snapshot_fetch(instance).map(|fetch| fetch.put_chunk(index, bytes));
+                let of = Wanted::Chunk { instance, root: Digest::default(), index };
+                self.on_part(now, from, of, brought, actions)
             }
         };
         match answer {
@@ -114,10 +88,31 @@ impl Replica {
         }
     }
 
-    fn close_part(&mut self, from: ReplicaId, now: Timestamp, is_it: impl Fn(&Wanted) -> bool) {
-        let asked = self.transfer.donors.open().find(|wanted| is_it(wanted)).copied();
+    /// A part of a snapshot has come, and was judged if its snapshot is being fetched; `of` is the question, without its
+    /// root, which an answer does not repeat.
+    fn on_part(
+        &mut self,
+        now: Timestamp,
+        from: ReplicaId,
+        of: Wanted,
+        brought: Option<Result<Brought, WrongPart>>,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        let asked = self.transfer.donors.open().find(|wanted| rootless(wanted) == of).copied();
         if let Some(asked) = asked {
             self.transfer.donors.close(&asked, from, now);
+        }
+        match brought {
+            Some(Ok(Brought::Step(step))) => {
+                actions.push(Action::Transfer(step));
+                Answer::News
+            }
+            Some(Ok(Brought::Page)) => Answer::News,
+            Some(Ok(Brought::Nothing)) | None => Answer::Old,
+            Some(Err(WrongPart)) => {
+                self.give_back(of);
+                Answer::Lie
+            }
         }
     }
 
@@ -198,5 +193,15 @@ impl Replica {
             }
         }
         Answer::Old
+    }
+}
+
+/// The question for a part of a snapshot, whatever its root.
+fn rootless(wanted: &Wanted) -> Wanted {
+    let root = Digest::default();
+    match *wanted {
+        Wanted::Page { instance, page, .. } => Wanted::Page { instance, root, page },
+        Wanted::Chunk { instance, index, .. } => Wanted::Chunk { instance, root, index },
+        Wanted::Digests { .. } | Wanted::Batches { .. } | Wanted::Snapshot { .. } => *wanted,
     }
 }

@@ -421,7 +421,10 @@ impl Replica {
             }
             Phase::Digests(gap) => ("digests", gap.last, (0, 0)),
             Phase::Log(fetch) => ("log", fetch.last(), fetch.progress()),
-            Phase::Offers(offers) => ("offers", offers.above, (0, 0)),
+            Phase::Offers(offers) => {
+                let target = self.certified_place().map_or(offers.above, |(instance, _)| instance);
+                ("offers", target, (0, 0))
+            }
             Phase::Snapshot(fetch) if fetch.is_installing() => {
                 ("install", fetch.instance(), fetch.progress())
             }

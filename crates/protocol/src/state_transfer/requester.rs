@@ -18,10 +18,10 @@ const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
 const LOG_PATIENCE: Duration = Duration::from_secs(3);
 /// As long, if no more donors are left than may lie.
 const FEW_PATIENCE: Duration = Duration::from_secs(1);
-/// If no more donors are left than may lie, it is looked after so long whether the rest comes in time; how long that
-/// may take at first.
+/// If no more donors are left than may lie, it is looked after so long whether all comes in time; how long that may
+/// take at first.
 const PACE_LOOK: Duration = Duration::from_secs(5);
-const REST_MAX: Duration = Duration::from_secs(30);
+const WHOLE_MAX: Duration = Duration::from_secs(30);
 /// That is doubled so often at most.
 const SLOW_MAX: u32 = 8;
 /// Given up snapshots that are remembered.
@@ -147,13 +147,14 @@ impl Requester {
         let (since, begun) = self.begun;
         let took = now.since(since);
         let Some((done, total)) = self.done() else { return false };
-        if took < PACE_LOOK {
+        if took < PACE_LOOK || is_active(Mutant::SlowDonorsEndured) {
             return false;
         }
-        let (come, left) = (done.saturating_sub(begun).max(1), total.saturating_sub(done));
-        let rest = took.as_millis().saturating_mul(u128::from(left)).checked_div(u128::from(come));
-        let limit = REST_MAX.saturating_mul(1_u32.checked_shl(self.slow).unwrap_or(u32::MAX));
-        rest.is_some_and(|rest| rest > limit.as_millis())
+        let (come, missing) = (done.saturating_sub(begun).max(1), total.saturating_sub(begun));
+        // At the pace so far; what has passed counts, or each answer could take a little longer than the one before.
+        let whole = took.as_millis().saturating_mul(u128::from(missing)).checked_div(u128::from(come));
+        let limit = WHOLE_MAX.saturating_mul(1_u32.checked_shl(self.slow).unwrap_or(u32::MAX));
+        whole.is_some_and(|whole| whole > limit.as_millis())
     }
 
     /// It was too slow, or it came to its end.

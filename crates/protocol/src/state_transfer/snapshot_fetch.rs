@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::ids::{Digest, InstanceId};
 use crate::manifest::{Chunk, Manifest, ManifestHead, page_digest};
 use crate::message::CheckpointCertificate;
 use crate::mutants::{Mutant, is_active};
+use crate::state_transfer::donation::Transfer;
 
 /// Chunks that are asked for or being written at a time: memory does not grow with the state [ST-4].
 const CHUNKS_IN_FLIGHT_MAX: usize = 16;
@@ -35,15 +38,15 @@ enum Stage {
     Installing,
 }
 
-/// What a page has brought.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a page or a chunk has brought.
+#[derive(Debug)]
 pub(crate) enum Brought {
     /// Nothing that was not there.
     Nothing,
-    /// Itself.
+    /// A page, but not the last one.
     Page,
-    /// It was the last one: the whole manifest.
-    Manifest(Arc<Manifest>),
+    /// What the shell is to do with it: begin, if that was the last page, or write a chunk.
+    Step(Transfer),
 }
 
 /// What a donor sent is not what the root says.
@@ -131,7 +134,7 @@ impl SnapshotFetch {
             return Err(WrongPart);
         }
         self.stage = Stage::Beginning(Arc::clone(&manifest));
-        Ok(Brought::Manifest(manifest))
+        Ok(Brought::Step(Transfer::Begin(manifest)))
     }
 
     /// A snapshot without any chunk has no pages either: its manifest.
@@ -181,22 +184,27 @@ impl SnapshotFetch {
         }
     }
 
-    /// Judges a chunk; true if it is to be written now.
+    /// Judges a chunk, which is to be written now if it is missing.
     ///
     /// # Errors
     ///
     /// It is not the certified chunk.
-    pub(crate) fn put_chunk(&mut self, index: u32, bytes: &[u8]) -> Result<bool, WrongPart> {
-        let Stage::Chunks { manifest, unasked, asked, writing } = &mut self.stage else { return Ok(false) };
+    pub(crate) fn put_chunk(&mut self, index: u32, bytes: Bytes) -> Result<Brought, WrongPart> {
+        let Stage::Chunks { manifest, unasked, asked, writing } = &mut self.stage else {
+            return Ok(Brought::Nothing);
+        };
         let place = usize::try_from(index).map_err(|_| WrongPart)?;
         let chunk = manifest.chunks.get(place).ok_or(WrongPart)?;
         let is_unchecked = index == 0 && is_active(Mutant::ReplyCacheUnverified);
-        if !chunk.is_of(bytes) && !is_unchecked {
+        if !chunk.is_of(&bytes) && !is_unchecked {
             return Err(WrongPart);
         }
         // It may have come twice, from two donors.
         let is_missing = unasked.remove(&index) | asked.remove(&index);
-        Ok(is_missing && writing.insert(index))
+        if !(is_missing && writing.insert(index)) {
+            return Ok(Brought::Nothing);
+        }
+        Ok(Brought::Step(Transfer::Put { instance: self.certificate.instance, index, bytes }))
     }
 
     /// A chunk is written.
@@ -288,19 +296,21 @@ mod tests {
         assert_eq!((fetch.next_page(), fetch.next_page()), (Some(0), None));
         let mut wrong = manifest.chunks.clone();
         wrong[1].length = 1 << 20;
-        assert_eq!(fetch.put_page(0, wrong), Err(WrongPart));
-        assert_eq!(fetch.put_page(9, manifest.chunks.clone()), Err(WrongPart));
+        assert!(fetch.put_page(0, wrong).is_err());
+        assert!(fetch.put_page(9, manifest.chunks.clone()).is_err());
         let whole = fetch.put_page(0, manifest.chunks.clone()).unwrap();
-        assert_eq!(whole, Brought::Manifest(Arc::new(manifest.clone())));
+        assert!(matches!(whole, Brought::Step(Transfer::Begin(begun)) if *begun == manifest));
         fetch.begun(&[false, true, false]);
         assert_eq!(fetch.progress(), (9, 27));
         assert_eq!((fetch.next_chunk(), fetch.next_chunk(), fetch.next_chunk()), (Some(0), Some(2), None));
-        assert_eq!(fetch.put_chunk(0, &[7; 9]), Err(WrongPart));
-        assert_eq!(fetch.put_chunk(0, &[0; 9]), Ok(true));
-        assert_eq!(fetch.put_chunk(0, &[0; 9]), Ok(false), "once is enough");
+        let put = |fetch: &mut SnapshotFetch, index, byte: u8| fetch.put_chunk(index, vec![byte; 9].into());
+        let is_written = |brought| matches!(brought, Ok(Brought::Step(Transfer::Put { .. })));
+        assert!(put(&mut fetch, 0, 7).is_err());
+        assert!(is_written(put(&mut fetch, 0, 0)));
+        assert!(matches!(put(&mut fetch, 0, 0), Ok(Brought::Nothing)), "once is enough");
         fetch.give_back_chunk(2);
         assert_eq!(fetch.next_chunk(), Some(2));
-        assert_eq!(fetch.put_chunk(2, &[2; 9]), Ok(true));
+        assert!(is_written(put(&mut fetch, 2, 2)));
         fetch.kept(0);
         assert!(!fetch.is_complete());
         fetch.kept(2);

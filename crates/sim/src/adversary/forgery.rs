@@ -110,6 +110,7 @@ impl Forger<'_> {
             | Vice::FalseChunks
             | Vice::SilentDonor
             | Vice::DenyingDonor
+            | Vice::SlowDonor
             | Vice::FalseAnnouncements => return None,
         }
         Some(self.signed(honest.sender, data))
@@ -211,6 +212,7 @@ impl Forger<'_> {
             | Vice::FalseChunks
             | Vice::SilentDonor
             | Vice::DenyingDonor
+            | Vice::SlowDonor
             | Vice::FalseAnnouncements => return None,
         }
         let leader = self.keyring.members().leader_of(sync.regency);

@@ -10,6 +10,7 @@ mod held_votes;
 mod memory;
 mod noise;
 mod puppet;
+mod slow_donor;
 mod strings;
 mod vice;
 

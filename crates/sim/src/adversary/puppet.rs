@@ -1,12 +1,14 @@
 //! A core that the adversary runs for one of its own: honest by itself, at the end of strings.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use regency_protocol::action::Action;
 use regency_protocol::event::Event;
 use regency_protocol::ids::{ReplicaId, ViewId};
 use regency_protocol::replica::Replica;
 
+use super::slow_donor;
 use crate::agenda::Moment;
 use crate::node::{self, clock};
 use crate::plan::Plan;
@@ -31,7 +33,7 @@ impl Puppet {
         Self {
             id,
             view: plan.view.id(),
-            core: node::core(plan, id),
+            core: node::core(plan, id, Arc::new(slow_donor::settings(plan))),
             service: Lists::default(),
             clock_offset: plan.clock_offsets.get(&id).copied().unwrap_or_default() + ahead,
             friends: friends.into_iter().filter(|friend| *friend != id).collect(),

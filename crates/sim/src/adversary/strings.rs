@@ -13,6 +13,7 @@ use super::distortion::Distortion;
 use super::forgery::Forger;
 use super::held_votes::{HeldVote, HeldVotes};
 use super::memory::Memory;
+use super::slow_donor::Pace;
 use super::vice::Vice;
 use crate::agenda::Moment;
 use crate::coverage::Point;
@@ -46,6 +47,7 @@ pub(super) struct Strings {
     held: HeldVotes,
     pub(super) memory: Memory,
     distortion: Distortion,
+    pace: Pace,
     pub(super) stream: Stream,
 }
 
@@ -84,6 +86,7 @@ impl Strings {
             held: HeldVotes::new(plan),
             memory: Memory::default(),
             distortion: Distortion::new(plan),
+            pace: Pace::new(plan),
             stream,
         }
     }
@@ -191,7 +194,10 @@ impl Strings {
             }
             Message::Supply(supply) => {
                 let given = self.give(supply.clone(), keyring, deeds);
-                out.extend(given.map(|supply| (0, Message::Supply(supply))));
+                out.extend(given.map(|supply| {
+                    let (after, supply) = self.pace.hold_back(to, supply, deeds);
+                    (after, Message::Supply(supply))
+                }));
             }
             Message::FetchBatch(_)
             | Message::BatchAnswer(_)

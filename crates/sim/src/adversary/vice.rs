@@ -110,6 +110,8 @@ vices! {
     SilentDonor => "vice: donor that does not answer",
     /// As donor: says that it has nothing.
     DenyingDonor => "vice: donor that denies what it has",
+    /// As donor: keeps what others cut, and gives as little and as late as is just no reason to leave it.
+    SlowDonor => "vice: donor that gives slowly",
 }
 
 impl Vice {
