@@ -13,6 +13,7 @@ use regency::config::{CLUSTER_FILE, Cluster, DATA_DIRECTORY, KEY_FILE, durabilit
 use regency::protocol::ids::ReplicaId;
 use regency::replica::{IdleData, Life};
 
+use crate::bars::Bars;
 use crate::failure::{self, ErrorCode, ExitStatus, Failure, Outcome};
 use crate::init::{self, Plan, REDIS_LOG_FILE};
 use crate::status::Status;
@@ -206,8 +207,14 @@ fn wait_until_ready(
     let mut ready = 0;
     let mut told = String::new();
     let mut advance = Vec::new();
+    let mut bars = Bars::new();
     while ready < count {
-        match children.next_event(until.min(Instant::now() + LOOK_PERIOD)) {
+        // Whatever is written next begins on a line of its own.
+        let event = children.next_event(until.min(Instant::now() + LOOK_PERIOD));
+        if !matches!(event, Event::Nothing) {
+            bars.clear();
+        }
+        match event {
             Event::Ready(number) if whose.contains(&number) => ready += 1,
             Event::Ready(number) => eprintln!("{} serves now", children.name(number)),
             Event::Stop => return Ok(Some(ExitStatus::Done)),
@@ -223,10 +230,15 @@ fn wait_until_ready(
             Event::Nothing => {
                 let status = Status::ask(cluster);
                 let lacks = status.lacks().collect::<Vec<_>>().join("; ");
-                if !lacks.is_empty() && lacks != told {
+                bars.show(status.bars());
+                let is_shown = bars.is_seen() && status.bars().next().is_some();
+                if !is_shown && !lacks.is_empty() && lacks != told {
                     eprintln!("{lacks}");
                 }
                 let now = Instant::now();
+                if now >= until {
+                    bars.clear();
+                }
                 if now >= until && ready >= cluster.view().quorum() {
                     eprintln!("{ready} of {count} replicas serve: enough to begin with");
                     return Ok(None);

@@ -1,6 +1,7 @@
 //! The one binary, `regency`: a file per command.
 
 mod admin;
+mod bars;
 mod bench;
 mod child;
 mod cluster;

@@ -15,6 +15,7 @@ use regency_services::null::Null;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::bars::Bars;
 use crate::failure::{self, ErrorCode, ExitStatus, Failure, Outcome};
 use crate::{child, output};
 
@@ -36,7 +37,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     refuse_mutants()?;
     child::end_with_parent()?;
     let config = ReplicaConfig::load(&arguments.directory)?;
-    logging::start(config.log_format, config.log_level.as_deref())?;
+    let mut bars = Bars::new();
+    let above = bars.above();
+    logging::start_through(config.log_format, config.log_level.as_deref(), move || above.clone())?;
     let service = service(config.cluster.service())?;
     let mut signals =
         Signals::new([SIGINT, SIGTERM]).map_err(|error| failure::system("listening for signals", &error))?;
@@ -53,18 +56,26 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if child::has_parent() {
         child::end_with_stdin();
     }
-    announce(&handle, &is_stopping)?;
+    announce(&handle, &is_stopping, &mut bars)?;
+    // Whatever it has to fetch later is shown as well, if anybody looks.
+    while bars.is_seen() && !is_stopping.load(Ordering::Acquire) && !handle.has_ended() {
+        std::thread::sleep(LOOK_PERIOD);
+        show(&handle, &mut bars);
+    }
+    bars.clear();
     handle.wait()?;
     Ok(ExitStatus::Done)
 }
 
 /// Says on stdout that the replica serves, when it does.
-fn announce(handle: &ReplicaHandle, is_stopping: &AtomicBool) -> Result<(), Failure> {
+fn announce(handle: &ReplicaHandle, is_stopping: &AtomicBool, bars: &mut Bars) -> Result<(), Failure> {
     // One that has ended is told by whoever waits for it.
     while !is_stopping.load(Ordering::Acquire) && !handle.has_ended() {
         if !handle.wait_ready(LOOK_PERIOD).ready {
+            show(handle, bars);
             continue;
         }
+        bars.clear();
         // One that ends just now serves nobody: its end is told by whoever waits for it.
         let Ok(status) = handle.status(Duration::from_secs(1)) else { return Ok(()) };
         let admin = handle.admin_address().map_or("none".to_owned(), |address| address.to_string());
@@ -76,6 +87,16 @@ fn announce(handle: &ReplicaHandle, is_stopping: &AtomicBool) -> Result<(), Fail
         ));
     }
     Ok(())
+}
+
+/// Shows how far the replica is with what it fetches from others.
+fn show(handle: &ReplicaHandle, bars: &mut Bars) {
+    if !bars.is_seen() {
+        return;
+    }
+    let transfer = handle.status(LOOK_PERIOD).ok().and_then(|status| status.transfer);
+    let bar = transfer.and_then(|transfer| Some((handle.id().0, format!("{} {transfer}", transfer.bar()?))));
+    bars.show(bar.into_iter());
 }
 
 /// The service of this name.

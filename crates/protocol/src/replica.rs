@@ -92,11 +92,47 @@ pub enum ReplicaState {
     Behind,
 }
 
+/// What a transfer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferPhase {
+    /// Its own state is another one than the certified one, and nobody gives that one just now.
+    Waiting,
+    /// It asks which batches are missing.
+    Digests,
+    /// It fetches them.
+    Log,
+    /// It asks which snapshots there are.
+    Offers,
+    /// It fetches one.
+    Snapshot,
+    /// The service takes it over.
+    Install,
+}
+
+impl TransferPhase {
+    /// Every phase there is.
+    pub const ALL: [Self; 6] =
+        [Self::Waiting, Self::Digests, Self::Log, Self::Offers, Self::Snapshot, Self::Install];
+
+    /// Its name in reports and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Digests => "digests",
+            Self::Log => "log",
+            Self::Offers => "offers",
+            Self::Snapshot => "snapshot",
+            Self::Install => "install",
+        }
+    }
+}
+
 /// Where a transfer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransferStatus {
     /// What it does.
-    pub phase: &'static str,
+    pub phase: TransferPhase,
     /// The instance that it leads to.
     pub target: InstanceId,
     /// Bytes of the snapshot that are here, or instances of the log.

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogFormat;
 use crate::failure::{ErrorCode, Failure};
@@ -22,6 +23,15 @@ const QUIET: Duration = Duration::from_secs(1);
 ///
 /// `level` has the syntax of `RUST_LOG`: `warn`, or `info,regency=debug`.
 pub fn start(format: LogFormat, level: Option<&str>) -> Result<(), Failure> {
+    start_through(format, level, io::stderr)
+}
+
+/// The same by way of a writer of one's own, for a terminal that shows something else as well; each line comes in one
+/// piece.
+pub fn start_through<W>(format: LogFormat, level: Option<&str>, writer: W) -> Result<(), Failure>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
     let from_environment = std::env::var(LEVEL_VARIABLE).ok();
     let level = from_environment.as_deref().or(level).unwrap_or(LEVEL_DEFAULT);
     let filter = EnvFilter::try_new(level).map_err(|error| {
@@ -44,7 +54,7 @@ pub fn start(format: LogFormat, level: Option<&str>) -> Result<(), Failure> {
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let has_colours = io::stderr().is_terminal() && !is_plain;
     let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(has_colours);
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(has_colours);
     // The only error is that a subscriber is set already: the process has logging, as wanted.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use regency_protocol::action::Reason;
 use regency_protocol::ids::ReplicaId;
+use regency_protocol::replica::TransferPhase;
 
 use crate::transport::RefusalCode;
 
@@ -240,6 +241,12 @@ pub struct Metrics {
     pub transfer_total: Gauge,
     /// Replicas that give to it.
     pub transfer_donors: Gauge,
+    /// Bytes of a snapshot, or instances of the log, that came in a second of late.
+    pub transfer_rate: Gauge<f64, AtomicU64>,
+    /// Seconds until all is there at that rate; not a number while none can be told.
+    pub transfer_seconds_left: Gauge<f64, AtomicU64>,
+    /// By name: 1 for what a transfer does just now.
+    pub(crate) transfer_phases: Vec<(&'static str, Gauge)>,
     /// Times that the own state was not the one that a quorum signed.
     pub divergences: Counter,
     /// 1 while the replica takes part, else 0.
@@ -361,6 +368,18 @@ impl Metrics {
         let transfer_donors = gauge("transfer_donors", "Replicas that give to a transfer");
         donor_share.set(1000);
         let resident_bytes = gauge("resident_bytes", "Resident bytes of the process");
+        let transfer_rate = Gauge::default();
+        let help = "Bytes of a snapshot, or instances of the log, that came in a second of late";
+        registry.register("transfer_rate", help, transfer_rate.clone());
+        let transfer_seconds_left = Gauge::default();
+        transfer_seconds_left.set(f64::NAN);
+        let help = "Seconds until a transfer has all, at its rate; NaN while none can be told";
+        registry.register("transfer_seconds_left", help, transfer_seconds_left.clone());
+        let family = Family::<PhaseLabel, Gauge>::default();
+        registry.register("transfer_phase", "1 for what a transfer does just now", family.clone());
+        let transfer_phases = TransferPhase::ALL.map(TransferPhase::label);
+        let transfer_phases =
+            transfer_phases.map(|phase| (phase, family.get_or_create_owned(&PhaseLabel { phase }))).into();
         let cpu_seconds = Gauge::default();
         let round_seconds = Gauge::default();
         registry.register("round_seconds", "What rounds of votes take, on bad days", round_seconds.clone());
@@ -411,6 +430,9 @@ impl Metrics {
             transfer_done,
             transfer_total,
             transfer_donors,
+            transfer_rate,
+            transfer_seconds_left,
+            transfer_phases,
             divergences,
             ready,
             disk_full,

@@ -38,7 +38,8 @@ impl Live {
 
     /// Asks the replicas and draws the table over what was there.
     pub(super) fn draw(&mut self, cluster: &Cluster) -> Result<(), Failure> {
-        let table = Status::ask(cluster).table();
+        let status = Status::ask(cluster);
+        let table = status.table();
         let mut text = String::new();
         for line in &self.news {
             text.push_str(line);
@@ -46,6 +47,9 @@ impl Live {
         }
         text.push_str(&table);
         text.push('\n');
+        for (id, bar) in status.bars() {
+            text.push_str(&format!("replica {id} {bar}\n"));
+        }
         text.push_str(&self.next);
         text.push_str("Ctrl-C stops everything\n");
         let mut out = std::io::stdout().lock();

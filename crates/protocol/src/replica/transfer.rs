@@ -1,7 +1,7 @@
 //! The transfer walk: a replica that misses what nobody sends it by itself asks for it, and gives to those that ask
 //! [ST-1 to ST-4].
 
-use super::{Replica, TransferStatus, send};
+use super::{Replica, TransferPhase, TransferStatus, send};
 use crate::action::Action;
 use crate::ids::{Digest, InstanceId, ReplicaId};
 use crate::limits::DIGESTS_MAX;
@@ -417,18 +417,18 @@ impl Replica {
         let (phase, target, (done, total)) = match &self.transfer.phase {
             Phase::Idle => {
                 let diverged = self.transfer.diverged?;
-                ("waiting", diverged, (0, 0))
+                (TransferPhase::Waiting, diverged, (0, 0))
             }
-            Phase::Digests(gap) => ("digests", gap.last, (0, 0)),
-            Phase::Log(fetch) => ("log", fetch.last(), fetch.progress()),
+            Phase::Digests(gap) => (TransferPhase::Digests, gap.last, (0, 0)),
+            Phase::Log(fetch) => (TransferPhase::Log, fetch.last(), fetch.progress()),
             Phase::Offers(offers) => {
                 let target = self.certified_place().map_or(offers.above, |(instance, _)| instance);
-                ("offers", target, (0, 0))
+                (TransferPhase::Offers, target, (0, 0))
             }
             Phase::Snapshot(fetch) if fetch.is_installing() => {
-                ("install", fetch.instance(), fetch.progress())
+                (TransferPhase::Install, fetch.instance(), fetch.progress())
             }
-            Phase::Snapshot(fetch) => ("snapshot", fetch.instance(), fetch.progress()),
+            Phase::Snapshot(fetch) => (TransferPhase::Snapshot, fetch.instance(), fetch.progress()),
         };
         Some(TransferStatus { phase, target, done, total, donors: self.transfer.donors.len() })
     }

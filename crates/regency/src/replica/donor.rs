@@ -2,7 +2,7 @@
 //! first.
 //!
 //! The loop hands over what the core wants given, and fetches what has been read to send it; neither waits for the
-//! other. What finds no room is refused at once. The thread begins with the first question, and lets go of what it
+//! other. What the core has in memory waits for its turn as well. What finds no room is refused at once. The thread begins with the first question, and lets go of what it
 //! has open when none has come for a while.
 
 mod log_cursor;
@@ -35,11 +35,13 @@ const READY_MAX: usize = 8;
 /// How long what is open stays open without a question.
 const IDLE_PERIOD: Duration = Duration::from_secs(10);
 
-/// What is to be read, and the view in which it was asked for.
+/// What is to be given.
 #[derive(Debug)]
-struct Order {
-    donation: Donation,
-    view: ViewId,
+enum Order {
+    /// Something to be read, and the view in which it was asked for.
+    Read { donation: Donation, view: ViewId },
+    /// What is in memory.
+    Ready(Box<Supply>),
 }
 
 /// What both threads see.
@@ -56,7 +58,7 @@ struct Queue {
 impl Queue {
     /// Lets an order wait; returns it if there is no room.
     fn push(&mut self, requester: ReplicaId, order: Order) -> Result<(), Order> {
-        if !matches!(order.donation, Donation::Snapshot { .. }) {
+        if !matches!(order, Order::Read { donation: Donation::Snapshot { .. }, .. }) {
             return self.turns.push(requester, order);
         }
         match self.offers.entry(requester) {
@@ -132,17 +134,31 @@ impl Donor {
         donation: Donation,
         view: ViewId,
     ) -> Result<Option<Supply>, Failure> {
+        Ok(match self.push(requester, Order::Read { donation, view })? {
+            Some(Order::Read { donation, view }) => Some(Supply::Nothing(wanted(&donation, view))),
+            Some(Order::Ready(_)) | None => None,
+        })
+    }
+
+    /// Lets an answer from memory wait for its turn; returns what is to be sent at once, because it costs nothing. One for
+    /// which there is no room is dropped: after a while its question goes to another donor.
+    pub(super) fn pass(&mut self, requester: ReplicaId, supply: Supply) -> Result<Option<Supply>, Failure> {
+        if let Supply::Nothing(_) = supply {
+            return Ok(Some(supply));
+        }
+        self.push(requester, Order::Ready(Box::new(supply)))?;
+        Ok(None)
+    }
+
+    fn push(&mut self, requester: ReplicaId, order: Order) -> Result<Option<Order>, Failure> {
         if let Some(worker) = self.worker.take() {
             let name = format!("donor-{}", worker.replica);
             let spawned = thread::Builder::new().name(name).spawn(move || worker.run());
             self.thread = Some(spawned.map_err(super::no_system)?);
         }
-        match self.shared.lock().push(requester, Order { donation, view }) {
-            Ok(()) => {}
-            Err(refused) => {
-                self.metrics.donations_refused.inc();
-                return Ok(Some(Supply::Nothing(wanted(&refused.donation, refused.view))));
-            }
+        if let Err(refused) = self.shared.lock().push(requester, order) {
+            self.metrics.donations_refused.inc();
+            return Ok(Some(refused));
         }
         self.open += 1;
         self.shared.changed.notify_one();
@@ -205,7 +221,10 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         while let Some((requester, order, share)) = self.next() {
-            let supply = self.shelf.supply(order.donation, order.view);
+            let supply = match order {
+                Order::Read { donation, view } => self.shelf.supply(donation, view),
+                Order::Ready(supply) => *supply,
+            };
             let bytes = bytes_in(&supply);
             self.count(&supply, bytes);
             self.pace.spend(self.begun.elapsed(), bytes, share);

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use mio::Waker;
-use regency_protocol::action::{Action, Misbehaviour};
+use regency_protocol::action::{Action, Misbehaviour, Recipients};
 use regency_protocol::digest::signing_bytes;
 use regency_protocol::event::{ClientRequest, Event, Verified};
 use regency_protocol::ids::{ClientId, InstanceId, LogPosition, PublicKey};
@@ -449,6 +449,9 @@ impl EventLoop {
 
     fn carry_out_one(&mut self, action: Action) -> Result<(), Failure> {
         match action {
+            Action::Send { to: Recipients::One(to), message: Message::Supply(supply), .. } => {
+                self.pass(to, supply)?;
+            }
             Action::Send { to, message, after } => {
                 match &message {
                     Message::Propose(propose) => self.enter_phase(propose.batch.instance, Phase::Propose),

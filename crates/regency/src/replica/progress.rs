@@ -1,21 +1,25 @@
 //! How fast a transfer gets on, from what is here of it at different times.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use regency_protocol::replica::TransferStatus;
+use regency_protocol::ids::InstanceId;
+use regency_protocol::replica::{TransferPhase, TransferStatus};
 use serde::{Deserialize, Serialize};
 
 /// How often a line is written while a transfer runs.
 const TELL_PERIOD: Duration = Duration::from_secs(2);
-/// The least time over which a rate is measured.
-const MEASURE_PERIOD: Duration = Duration::from_millis(900);
+/// How often it is noted how much is here.
+const NOTE_PERIOD: Duration = Duration::from_millis(900);
+/// Over how long a rate is measured: with little a second, several seconds pass between two chunks.
+const WINDOW: Duration = Duration::from_secs(10);
 const MIB: f64 = (1 << 20) as f64;
 const BYTES: &str = "bytes";
 const INSTANCES: &str = "instances";
-/// The phase of a transfer that counts instances.
-const LOG_PHASE: &str = "log";
+/// Of how many signs the bar of a transfer is made.
+const BAR_WIDTH: u64 = 24;
 
 /// How far a transfer is, and how fast it gets on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +40,16 @@ pub struct TransferReport {
     pub per_second: f64,
     /// At that rate; nothing if nothing comes.
     pub seconds_left: Option<f64>,
+}
+
+impl TransferReport {
+    /// A bar that shows how much of it is here; nothing while that is not known.
+    #[must_use]
+    pub fn bar(&self) -> Option<String> {
+        let full = self.done.min(self.total).saturating_mul(BAR_WIDTH).checked_div(self.total)?;
+        let signs = (0..BAR_WIDTH).map(|place| if place < full { '█' } else { '░' });
+        Some(signs.collect())
+    }
 }
 
 impl fmt::Display for TransferReport {
@@ -63,24 +77,54 @@ impl fmt::Display for TransferReport {
 /// What was seen of the transfer that runs, if one does.
 #[derive(Debug)]
 pub(super) struct Progress {
-    sample: Option<Sample>,
+    seen: Option<Seen>,
     next_line: Instant,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    at: Instant,
-    target: u64,
-    phase: &'static str,
-    done: u64,
-    /// What came in a second, between this sample and the one before.
-    rate: f64,
+#[derive(Debug)]
+struct Seen {
+    target: InstanceId,
+    phase: TransferPhase,
+    /// When how much was here, the newest last.
+    notes: VecDeque<(Instant, u64)>,
+}
+
+impl Seen {
+    fn new(status: &TransferStatus) -> Self {
+        Self { target: status.target, phase: status.phase, notes: VecDeque::new() }
+    }
+
+    fn is_of(&self, status: &TransferStatus) -> bool {
+        (self.target, self.phase) == (status.target, status.phase)
+    }
+
+    fn note(&mut self, now: Instant, done: u64) {
+        let is_due = |(last, _): &(Instant, u64)| now.duration_since(*last) >= NOTE_PERIOD;
+        if self.notes.back().is_none_or(is_due) {
+            self.notes.push_back((now, done));
+            // Two are needed, however old.
+            while self.notes.len() > 2
+                && self.notes.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW)
+            {
+                self.notes.pop_front();
+            }
+        }
+    }
+
+    /// What came in a second, between the first note and the last.
+    fn rate(&self) -> f64 {
+        let (Some((begin, before)), Some((end, done))) = (self.notes.front(), self.notes.back()) else {
+            return 0.0;
+        };
+        let seconds = end.duration_since(*begin).as_secs_f64();
+        if seconds > 0.0 { done.saturating_sub(*before) as f64 / seconds } else { 0.0 }
+    }
 }
 
 impl Progress {
     /// No transfer runs.
     pub(super) fn new(now: Instant) -> Self {
-        Self { sample: None, next_line: now + TELL_PERIOD }
+        Self { seen: None, next_line: now + TELL_PERIOD }
     }
 
     /// Takes the chance to look again and to write a line, if it is there.
@@ -98,43 +142,35 @@ impl Progress {
         now: Instant,
         status: Option<&TransferStatus>,
     ) -> Option<TransferReport> {
-        let Some(TransferStatus { phase, target, done, total, donors }) = status.copied() else {
-            self.sample = None;
+        let Some(status) = status else {
+            self.seen = None;
             return None;
         };
-        let target = target.0;
-        let same = self.sample.filter(|sample| (sample.target, sample.phase) == (target, phase));
-        let sample = match same {
-            None => Sample { at: now, target, phase, done, rate: 0.0 },
-            Some(sample) if now.duration_since(sample.at) < MEASURE_PERIOD => sample,
-            Some(sample) => {
-                let come = done.saturating_sub(sample.done) as f64;
-                let rate = come / now.duration_since(sample.at).as_secs_f64();
-                Sample { at: now, done, rate, ..sample }
-            }
-        };
-        self.sample = Some(sample);
+        let mut seen =
+            self.seen.take().filter(|seen| seen.is_of(status)).unwrap_or_else(|| Seen::new(status));
+        seen.note(now, status.done);
+        let rate = seen.rate();
+        self.seen = Some(seen);
+        let TransferStatus { phase, target, done, total, donors } = *status;
         let left = total.saturating_sub(done) as f64;
         Some(TransferReport {
-            target,
-            phase: Cow::Borrowed(phase),
-            unit: Cow::Borrowed(if phase == LOG_PHASE { INSTANCES } else { BYTES }),
+            target: target.0,
+            phase: Cow::Borrowed(phase.label()),
+            unit: Cow::Borrowed(if phase == TransferPhase::Log { INSTANCES } else { BYTES }),
             done,
             total,
             donors: donors as u64,
-            per_second: sample.rate,
-            seconds_left: (sample.rate > 0.0).then(|| left / sample.rate),
+            per_second: rate,
+            seconds_left: (rate > 0.0).then(|| left / rate),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use regency_protocol::ids::InstanceId;
-
     use super::*;
 
-    fn status(phase: &'static str, done: u64, total: u64) -> TransferStatus {
+    fn status(phase: TransferPhase, done: u64, total: u64) -> TransferStatus {
         TransferStatus { phase, target: InstanceId(9), done, total, donors: 2 }
     }
 
@@ -143,7 +179,7 @@ mod tests {
         let begin = Instant::now();
         let mut progress = Progress::new(begin);
         let at = |seconds| begin + Duration::from_secs(seconds);
-        let snapshot = |mib: u64| status("snapshot", mib << 20, 400 << 20);
+        let snapshot = |mib: u64| status(TransferPhase::Snapshot, mib << 20, 400 << 20);
         let first = progress.observe(at(0), Some(&snapshot(100))).unwrap();
         assert_eq!((first.per_second, first.seconds_left), (0.0, None));
         assert_eq!(first.to_string(), "snapshot 25% of 400.0 MiB, 0.0 MiB/s from 2 donors");
@@ -152,18 +188,47 @@ mod tests {
         let again = progress.observe(at(2), Some(&snapshot(200))).unwrap();
         assert_eq!(again.per_second, later.per_second, "asked twice at once");
         assert_eq!(progress.observe(at(3), None), None);
+        progress.observe(at(3), Some(&snapshot(0)));
         assert_eq!(progress.observe(at(4), Some(&snapshot(0))).unwrap().per_second, 0.0);
+    }
+
+    #[test]
+    fn a_chunk_every_few_seconds_is_a_rate_and_what_came_long_ago_is_none() {
+        let begin = Instant::now();
+        let mut progress = Progress::new(begin);
+        let mut rates: Vec<f64> = (0..60)
+            .filter_map(|second| {
+                let done = u64::min(second / 4, 5);
+                let status = status(TransferPhase::Snapshot, done << 20, 400 << 20);
+                progress.observe(begin + Duration::from_secs(second), Some(&status))
+            })
+            .map(|report| report.per_second / MIB)
+            .collect();
+        assert_eq!(rates.split_off(32), [0.0; 28], "nothing since the twentieth second");
+        assert!(rates[4..20].iter().all(|rate| (0.1..=0.3).contains(rate)), "{rates:?}");
+    }
+
+    #[test]
+    fn a_bar_shows_how_much_is_here() {
+        let bar = |done, total| {
+            let status = status(TransferPhase::Snapshot, done, total);
+            Progress::new(Instant::now()).observe(Instant::now(), Some(&status)).unwrap().bar()
+        };
+        assert_eq!(bar(1, 4).unwrap(), "██████░░░░░░░░░░░░░░░░░░");
+        assert_eq!(bar(9, 4).unwrap(), "█".repeat(24));
+        assert_eq!(bar(0, 0), None);
     }
 
     #[test]
     fn a_log_is_counted_in_instances_and_a_search_not_at_all() {
         let begin = Instant::now();
         let mut progress = Progress::new(begin);
-        progress.observe(begin, Some(&status("log", 0, 1000)));
-        let report =
-            progress.observe(begin + Duration::from_secs(1), Some(&status("log", 200, 1000))).unwrap();
+        progress.observe(begin, Some(&status(TransferPhase::Log, 0, 1000)));
+        let report = progress
+            .observe(begin + Duration::from_secs(1), Some(&status(TransferPhase::Log, 200, 1000)))
+            .unwrap();
         assert_eq!(report.to_string(), "log 20% of 1000 instances, 200 a second from 2 donors, 4 s left");
-        let report = progress.observe(begin, Some(&status("offers", 0, 0))).unwrap();
+        let report = progress.observe(begin, Some(&status(TransferPhase::Offers, 0, 0))).unwrap();
         assert_eq!(report.to_string(), "offers, towards instance 9");
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use regency_protocol::replica::{ReplicaState, ReplicaStatus};
+use regency_protocol::replica::{ReplicaState, ReplicaStatus, TransferPhase};
 use regency_protocol::view::View;
 use serde::Serialize;
 
@@ -163,7 +163,7 @@ pub(super) fn readiness(status: &ReplicaStatus, view: &View) -> Readiness {
                 .to_owned(),
         ),
         ReplicaState::Transfer => {
-            let phase = status.transfer.map_or("waiting", |transfer| transfer.phase);
+            let phase = status.transfer.map_or(TransferPhase::Waiting, |transfer| transfer.phase).label();
             Some(format!("transfer: it gets what it misses from the other replicas ({phase})"))
         }
         ReplicaState::Behind => {

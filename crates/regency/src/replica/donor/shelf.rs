@@ -21,6 +21,8 @@ use crate::logging::Quieter;
 const SNAPSHOTS_MAX: usize = 2;
 /// How long one stays open, however often it is asked for.
 const OPEN_MAX: Duration = Duration::from_secs(600);
+/// One that is not what was asked for is not opened again before.
+const REOPEN_PERIOD: Duration = Duration::from_secs(1);
 /// Places in the log that are kept.
 const CURSORS_MAX: usize = 4;
 
@@ -104,14 +106,19 @@ impl Shelf {
         root: Digest,
     ) -> Result<Option<&OpenSnapshot>, StorageError> {
         self.snapshots.retain(|open| open.opened.elapsed() < OPEN_MAX);
-        let is_it = |open: &OpenSnapshot| open.root == root && open.reader.manifest().instance == instance;
+        // One of another root may have taken its place, or the question is wrong: then it is not read each time.
+        let is_it = |open: &OpenSnapshot| {
+            let is_known = open.root == root || open.opened.elapsed() < REOPEN_PERIOD;
+            is_known && open.reader.manifest().instance == instance
+        };
         let open = match self.snapshots.iter().position(is_it) {
             Some(place) => self.snapshots.remove(place),
             None => {
                 let found = SnapshotReader::find((self.disk)().as_ref(), &self.identity, instance)?;
                 let Some(reader) = found else { return Ok(None) };
                 let head = reader.manifest().head();
-                let Some(found) = head.root().filter(|found| *found == root) else { return Ok(None) };
+                let Some(found) = head.root() else { return Ok(None) };
+                self.snapshots.retain(|open| open.reader.manifest().instance != instance);
                 OpenSnapshot { opened: Instant::now(), root: found, head, reader }
             }
         };
@@ -119,7 +126,7 @@ impl Shelf {
             self.snapshots.remove(0);
         }
         self.snapshots.push(open);
-        Ok(self.snapshots.last())
+        Ok(self.snapshots.last().filter(|open| open.root == root))
     }
 
     fn batches(

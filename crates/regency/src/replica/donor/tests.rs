@@ -288,6 +288,22 @@ fn an_offer_does_not_wait_until_what_left_before_is_paid_for() {
 }
 
 #[test]
+fn what_comes_from_memory_waits_for_its_turn_as_well_and_a_refusal_does_not() {
+    let (mut donor, mut poll, manifest) = donor(1);
+    let batches = || Supply::Batches(vec![batch(1, 1000)]);
+    assert_eq!(donor.pass(ReplicaId(2), batches()).unwrap(), None);
+    assert_eq!(next(&mut donor, &mut poll), (ReplicaId(2), batches()));
+    assert_eq!(donor.pass(ReplicaId(2), batches()).unwrap(), None);
+    let nothing = Supply::Nothing(wanted(&chunk(&manifest, 0), VIEW));
+    assert_eq!(donor.pass(ReplicaId(3), nothing.clone()).unwrap(), Some(nothing));
+    // An offer is given next: the thread has looked at what waits, and left it.
+    donor.give(ReplicaId(3), offer(manifest.instance, manifest.root()), VIEW).unwrap();
+    assert!(matches!(next(&mut donor, &mut poll), (ReplicaId(3), Supply::Snapshot { .. })));
+    assert!(donor.next().is_none() && donor.is_giving());
+    assert_eq!(donor.metrics.donated_bytes.get() / 1000, 1, "and the head of a manifest");
+}
+
+#[test]
 fn a_share_and_an_end_are_heard_while_the_thread_waits() {
     let (mut donor, mut poll, manifest) = donor(1);
     donor.give(ReplicaId(2), chunk(&manifest, 0), VIEW).unwrap();

@@ -37,6 +37,12 @@ impl EventLoop {
         metrics.transfer_done.set(of(|transfer| transfer.done));
         metrics.transfer_total.set(of(|transfer| transfer.total));
         metrics.transfer_donors.set(of(|transfer| transfer.donors));
+        metrics.transfer_rate.set(transfer.as_ref().map_or(0.0, |transfer| transfer.per_second));
+        let left = transfer.as_ref().and_then(|transfer| transfer.seconds_left);
+        metrics.transfer_seconds_left.set(left.unwrap_or(f64::NAN));
+        for (phase, gauge) in &metrics.transfer_phases {
+            gauge.set(transfer.as_ref().is_some_and(|transfer| transfer.phase == *phase).into());
+        }
         metrics.held_messages.set(gauge(self.held.len() as u64));
         let readiness = self.readiness();
         let report = StatusReport {

@@ -6,7 +6,7 @@ use regency_protocol::action::Recipients;
 use regency_protocol::event::Event;
 use regency_protocol::ids::{InstanceId, ReplicaId};
 use regency_protocol::message::{Message, Supply};
-use regency_protocol::replica::ReplicaState;
+use regency_protocol::replica::{ReplicaState, TransferPhase};
 use regency_protocol::state_transfer::donation::{Donation, Transfer};
 use tracing::{error, info};
 
@@ -20,6 +20,14 @@ impl EventLoop {
     pub(super) fn give(&mut self, to: ReplicaId, donation: Donation) -> Result<(), Failure> {
         if let Some(refusal) = self.donor.give(to, donation, self.view.id())? {
             self.send_supply(to, refusal);
+        }
+        Ok(())
+    }
+
+    /// Gives another replica what the core has in memory, when its turn comes.
+    pub(super) fn pass(&mut self, to: ReplicaId, supply: Supply) -> Result<(), Failure> {
+        if let Some(supply) = self.donor.pass(to, supply)? {
+            self.send_supply(to, supply);
         }
         Ok(())
     }
@@ -72,7 +80,7 @@ impl EventLoop {
         let restored = self.snapshots.restore(instance, |source| executor.restore(source));
         let restored = match restored {
             // The own state turned out to be another one than the signed one meanwhile, and what lay on the disk went.
-            Err(Unusable::Absent) => return Ok(()),
+            Err(Unusable::Absent) if !self.is_awaited(instance) => return Ok(()),
             restored => restored.map_err(|error| not_taken(instance, &error))?,
         };
         info!(
@@ -83,6 +91,13 @@ impl EventLoop {
         );
         self.handle(Event::Restored(Box::new(restored.head)));
         Ok(())
+    }
+
+    /// Whether the core waits until the service has the state of this instance.
+    fn is_awaited(&self, instance: InstanceId) -> bool {
+        let transfer = self.core.status().transfer;
+        transfer
+            .is_some_and(|transfer| (transfer.phase, transfer.target) == (TransferPhase::Install, instance))
     }
 
     /// The own state is not the one that a quorum signed: what stands in the own snapshots from there on is wrong.
