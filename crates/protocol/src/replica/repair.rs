@@ -37,6 +37,7 @@ impl Replica {
         }
         let certificate = fetch.certificate().clone();
         self.transfer.damaged = None;
+        self.transfer.note_success();
         self.set_phase(now, Phase::Idle);
         self.checkpoints.repaired(certificate);
         self.on_stable(actions);

@@ -99,7 +99,9 @@ impl Replica {
         actions: &mut Vec<Action>,
     ) -> Answer {
         let asked = self.transfer.donors.open().find(|wanted| rootless(wanted) == of).copied();
-        if let Some(asked) = asked {
+        // What is false closes nobody else's question.
+        let is_good = matches!(brought, Some(Ok(_)));
+        if let Some(asked) = asked.filter(|asked| is_good || self.transfer.donors.is_asked(from, asked)) {
             self.transfer.donors.close(&asked, from, now);
         }
         match brought {
@@ -153,8 +155,11 @@ impl Replica {
     ) -> Answer {
         let Phase::Log(fetch) = &mut self.transfer.phase else { return Answer::Old };
         let Some(first) = batches.first().map(|recorded| recorded.batch.instance) else { return Answer::Lie };
-        let asked = self.transfer.donors.open().find_map(|wanted| match wanted {
-            Wanted::Batches { from, last, .. } if *from == first => Some((*wanted, *last)),
+        let donors = &self.transfer.donors;
+        let asked = donors.open().find_map(|wanted| match wanted {
+            Wanted::Batches { from: begin, last, .. } if *begin == first && donors.is_asked(from, wanted) => {
+                Some((*wanted, *last))
+            }
             Wanted::Batches { .. }
             | Wanted::Digests { .. }
             | Wanted::Snapshot { .. }

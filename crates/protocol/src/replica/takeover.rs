@@ -38,6 +38,7 @@ impl Replica {
             self.journal.append(Record::Checkpoint(certificate), None, actions);
         }
         self.transfer.diverged = None;
+        self.transfer.note_success();
         self.set_phase(now, Phase::Idle);
         self.drop_past_requests();
         let requests = &self.requests;

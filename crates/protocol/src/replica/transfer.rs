@@ -1,6 +1,8 @@
 //! The transfer walk: a replica that misses what nobody sends it by itself asks for it, and gives to those that ask
 //! [ST-1 to ST-4].
 
+use std::time::Duration;
+
 use super::{Replica, TransferPhase, TransferStatus, send};
 use crate::action::Action;
 use crate::ids::{Digest, InstanceId, ReplicaId};
@@ -13,10 +15,13 @@ use crate::time::Timestamp;
 
 /// A prefix that stands still for so many `status_period`s below a certificate is not healed by the links.
 const STALL_PERIODS: u32 = 8;
-/// Offers are waited for during so many.
+/// Offers are waited for during so many; twice as long after each time that none came, so often at most.
 const OFFER_PERIODS: u32 = 2;
+const OFFER_DOUBLINGS_MAX: u32 = 6;
 /// What nobody had is asked for again after so many.
 const RETRY_PERIODS: u32 = 8;
+/// For so long a snapshot is preferred to a log that the few who have it gave too slowly.
+const SLOW_LOG_REST: Duration = Duration::from_secs(30);
 
 impl Replica {
     /// The shell says which chunks of the snapshot it has already.
@@ -113,7 +118,7 @@ impl Replica {
             }
         };
         if is_done {
-            self.transfer.note_slow(false);
+            self.transfer.note_success();
             self.set_phase(now, Phase::Idle);
         }
         let is_free = matches!(self.transfer.phase, Phase::Idle) || self.transfer.is_repair;
@@ -122,18 +127,31 @@ impl Replica {
             self.begin_transfer(now);
         }
         self.drive_repair(now);
-        let is_slow = self.transfer.is_too_slow(now) && self.has_few_donors() && !self.executor_is_full();
-        if is_slow {
-            self.transfer.note_slow(true);
-        }
-        if is_slow || self.patience_ends().is_some_and(|end| end <= now) {
-            self.give_up(now);
-        }
+        self.look_at_pace(now);
         // A phase may lead to the next one at once.
         for _ in 0..3 {
             if !self.ask(now, actions) {
                 break;
             }
+        }
+    }
+
+    /// Gives the phase up if nothing comes, or if few donors bring too little.
+    fn look_at_pace(&mut self, now: Timestamp) {
+        let is_log = matches!(self.transfer.phase, Phase::Digests(_) | Phase::Log(_));
+        if is_log && self.executor_is_full() {
+            // It is the service that takes its time.
+            self.transfer.begin(now);
+        }
+        let is_few = self.has_few_donors();
+        self.transfer.note_few(now, is_few);
+        let is_slow = is_few && self.transfer.is_too_slow(now);
+        if is_slow || self.patience_ends().is_some_and(|end| end <= now) {
+            self.transfer.note_given_up();
+            self.give_up(now);
+        }
+        if is_slow && is_log {
+            self.transfer.no_log_until = now.plus(SLOW_LOG_REST);
         }
     }
 
@@ -204,7 +222,9 @@ impl Replica {
 
     /// Until when offers of snapshots are waited for that are asked for now.
     pub(super) fn offers_due(&self, now: Timestamp) -> Timestamp {
-        now.plus(self.settings.status_period.saturating_mul(OFFER_PERIODS))
+        let doublings = self.transfer.empty_rounds.min(OFFER_DOUBLINGS_MAX);
+        let periods = OFFER_PERIODS.checked_shl(doublings).unwrap_or(OFFER_PERIODS);
+        now.plus(self.settings.status_period.saturating_mul(periods))
     }
 
     pub(super) fn set_phase(&mut self, now: Timestamp, phase: Phase) {
@@ -280,9 +300,7 @@ impl Replica {
         loop {
             let donor = self.transfer.donors.pick(now, self.log_donors(missing));
             let Some(donor) = donor else { break };
-            let Phase::Log(fetch) = &mut self.transfer.phase else { return false };
-            let Some((from, last)) = fetch.next_range() else { return false };
-            let wanted = Wanted::Batches { view: self.view.id(), from, last };
+            let Some(wanted) = self.next_question(now, donor) else { return false };
             self.put_question(now, donor, wanted, actions);
         }
         let is_hopeless = self.transfer.donors.open().next().is_none() && !self.executor_is_full();
@@ -317,12 +335,14 @@ impl Replica {
         let best = self.transfer.best_offer().filter(|(certificate, _)| is_of_use(certificate));
         match best.and_then(|(certificate, head)| SnapshotFetch::new(certificate, head)) {
             Some(fetch) => {
+                self.transfer.empty_rounds = 0;
                 self.set_phase(now, Phase::Snapshot(Box::new(fetch)));
                 self.transfer.is_repair = is_repair;
                 true
             }
             None => {
                 let retry = self.settings.status_period.saturating_mul(RETRY_PERIODS);
+                self.transfer.empty_rounds = self.transfer.empty_rounds.saturating_add(1);
                 self.transfer.no_snapshot_until = now.plus(retry);
                 self.transfer.no_log_until = now;
                 self.set_phase(now, Phase::Idle);
@@ -357,18 +377,51 @@ impl Replica {
                     && self.transfer.donors.open().next().is_none()
                     && self.snapshot_donors().next().is_none();
                 if is_gone {
+                    // Who offers what it then lacks is not asked again at once.
+                    let pause = self.settings.status_period.saturating_mul(RETRY_PERIODS);
+                    if self.transfer.has_just_begun(now, pause) {
+                        self.transfer.no_snapshot_until = now.plus(pause);
+                    }
                     self.give_up(now);
                 }
                 return is_gone;
             };
-            let wanted = if let Some(page) = fetch.next_page() {
-                Wanted::Page { instance, root, page }
-            } else if let Some(index) = fetch.next_chunk() {
-                Wanted::Chunk { instance, root, index }
-            } else {
-                return false;
-            };
+            let Some(wanted) = self.next_question(now, donor) else { return false };
             self.put_question(now, donor, wanted, actions);
+        }
+    }
+
+    /// What `donor`, which may be asked, is asked: what nobody was asked for yet, or else what another one lets lie.
+    fn next_question(&mut self, now: Timestamp, donor: ReplicaId) -> Option<Wanted> {
+        if let Some(wanted) = self.unasked() {
+            return Some(wanted);
+        }
+        if !self.transfer.donors.take_over(donor, now) {
+            return None;
+        }
+        for wanted in self.transfer.donors.take_returned() {
+            self.give_back(wanted);
+        }
+        self.unasked()
+    }
+
+    /// The next range of the log, or part of a snapshot, that nobody was asked for.
+    fn unasked(&mut self) -> Option<Wanted> {
+        let view = self.view.id();
+        match &mut self.transfer.phase {
+            Phase::Log(fetch) => {
+                let (from, last) = fetch.next_range()?;
+                Some(Wanted::Batches { view, from, last })
+            }
+            Phase::Snapshot(fetch) => {
+                let (instance, root) = (fetch.instance(), fetch.root());
+                if let Some(page) = fetch.next_page() {
+                    return Some(Wanted::Page { instance, root, page });
+                }
+                let index = fetch.next_chunk()?;
+                Some(Wanted::Chunk { instance, root, index })
+            }
+            Phase::Idle | Phase::Digests(_) | Phase::Offers(_) => None,
         }
     }
 

@@ -12,8 +12,13 @@ use crate::time::Timestamp;
 const PATIENCE_MIN: Duration = Duration::from_millis(400);
 /// And at most this.
 const PATIENCE_MAX: Duration = Duration::from_secs(10);
+/// Whoever takes so long to answer is asked one thing at a time.
+const SLOW_PACE: Duration = Duration::from_secs(2);
 /// How many times longer than usual an answer may take.
 const PATIENCE_PACES: u32 = 4;
+/// Whoever has nothing to do takes a question over that is open for longer than this, and than many of its own answers
+/// take.
+const TAKE_OVER_MIN: Duration = Duration::from_millis(200);
 /// How long a donor that lacked something, or let a question lie, is not asked while others may know.
 const REST: Duration = Duration::from_secs(1);
 
@@ -59,7 +64,9 @@ impl Donors {
         candidates
             .filter_map(|id| {
                 let donor = self.donors.get(&id).copied().unwrap_or_default();
-                let is_free = donor.questions < DONOR_QUESTIONS_MAX;
+                // The answers of a slow one wait for each other.
+                let most = if donor.pace >= SLOW_PACE { 1 } else { DONOR_QUESTIONS_MAX };
+                let is_free = donor.questions < most;
                 (is_free && self.may_ask(id, now)).then(|| {
                     let queue = u32::try_from(donor.questions.saturating_add(1)).unwrap_or(u32::MAX);
                     (donor.pace.saturating_mul(queue), donor.questions, id)
@@ -111,6 +118,24 @@ impl Donors {
         let is_expected = donor.expected > 0;
         donor.expected = donor.expected.saturating_sub(1);
         is_expected
+    }
+
+    /// Whether the question is open at `id`.
+    pub(crate) fn is_asked(&self, id: ReplicaId, wanted: &Wanted) -> bool {
+        self.open.get(wanted).is_some_and(|asked| asked.donor == id)
+    }
+
+    /// Takes the first question back that another donor lets lie for longer than `by`, which has nothing to do, would; that
+    /// one rests. Whether there was one.
+    pub(crate) fn take_over(&mut self, by: ReplicaId, now: Timestamp) -> bool {
+        let own = self.donors.get(&by).copied().unwrap_or_default();
+        let patience = own.pace.saturating_mul(PATIENCE_PACES).max(TAKE_OVER_MIN);
+        let lies = |asked: &Asked| asked.donor != by && asked.at.plus(patience) <= now;
+        let found = self.open.iter().find(|(_, asked)| lies(asked));
+        let Some((wanted, id)) = found.map(|(wanted, asked)| (*wanted, asked.donor)) else { return false };
+        self.take_back(&wanted);
+        self.note_late(id, now);
+        true
     }
 
     /// Closes a question whose answer has come from `from`.
@@ -165,10 +190,14 @@ impl Donors {
             .collect();
         for (wanted, id) in late {
             self.take_back(&wanted);
-            if let Some(donor) = self.donors.get_mut(&id) {
-                donor.pace = donor.pace.max(PATIENCE_MIN).saturating_mul(2).min(PATIENCE_MAX);
-                donor.rests_until = now.plus(REST);
-            }
+            self.note_late(id, now);
+        }
+    }
+
+    fn note_late(&mut self, id: ReplicaId, now: Timestamp) {
+        if let Some(donor) = self.donors.get_mut(&id) {
+            donor.pace = donor.pace.max(PATIENCE_MIN).saturating_mul(2).min(PATIENCE_MAX);
+            donor.rests_until = now.plus(REST);
         }
     }
 
@@ -263,6 +292,20 @@ mod tests {
         assert_eq!(donors.pick(at(400), ids()), Some(ReplicaId(1)));
         assert!(donors.answered(ReplicaId(0)) && !donors.answered(ReplicaId(0)));
         assert!(donors.may_ask(ReplicaId(0), at(1400)));
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_takes_over_what_another_lets_lie() {
+        let mut donors = Donors::default();
+        donors.asked(wanted(9), ReplicaId(1), at(0));
+        donors.close(&wanted(9), ReplicaId(1), at(100));
+        donors.asked(wanted(1), ReplicaId(0), at(100));
+        donors.asked(wanted(2), ReplicaId(0), at(100));
+        assert!(!donors.take_over(ReplicaId(1), at(299)), "not for long");
+        assert!(!donors.take_over(ReplicaId(0), at(300)), "its own");
+        assert!(donors.take_over(ReplicaId(1), at(300)));
+        assert_eq!(donors.take_returned(), [wanted(1)]);
+        assert!(donors.is_asked(ReplicaId(0), &wanted(2)) && !donors.may_ask(ReplicaId(0), at(300)));
     }
 
     #[test]

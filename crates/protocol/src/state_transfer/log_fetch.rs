@@ -118,8 +118,9 @@ impl LogFetch {
             if recorded.batch.digest() != digest && !is_active(Mutant::SuffixUnverified) {
                 return Err(WrongBatch);
             }
-            // Whoever sends what nobody was asked for yet would have it kept for long.
-            if instance >= self.next && instance < self.unasked {
+            // Whoever sends what nobody was asked for yet, or far more than was asked for, would have it kept for long.
+            let has_room = self.ready_bytes < 2 * AHEAD_BYTES_MAX || instance == self.next;
+            if has_room && instance >= self.next && instance < self.unasked {
                 let bytes = recorded.bytes();
                 let before = self.ready.insert(instance, recorded);
                 is_news |= before.is_none();
@@ -203,6 +204,22 @@ mod tests {
         fetch.next_range();
         fetch.put((60..5000).map(recorded).collect()).unwrap();
         assert_eq!(fetch.ready.len(), 5, "60 to 64");
+    }
+
+    #[test]
+    fn far_more_bytes_than_were_asked_for_are_not_kept() {
+        let request = Arc::new(Request::open(ClientId([1; 32]), 1, Timestamp(0)));
+        let many = AHEAD_BYTES_MAX / request.encoded().len() + 1;
+        let large = |instance| RecordedBatch { requests: vec![request.clone(); many], ..recorded(instance) };
+        let mut fetch = fetch(1, 5000);
+        assert_eq!(fetch.next_range(), range(1, 64));
+        fetch.put((2..10).map(large).collect()).unwrap();
+        assert_eq!(fetch.ready.len(), 2);
+        fetch.put(vec![large(1)]).unwrap();
+        assert!(fetch.take(InstanceId(1)).is_some(), "what is delivered next always is");
+        fetch.give_back(InstanceId(2), InstanceId(64));
+        fetch.advance(InstanceId(3));
+        assert_eq!(fetch.next_range(), range(4, 64));
     }
 
     #[test]

@@ -13,17 +13,18 @@ use crate::mutants::{Mutant, is_active};
 use crate::record::RecordedBatch;
 use crate::time::Timestamp;
 
-/// A snapshot or log that brings nothing for so long is given up for another one: whoever is left may be silent.
+/// A snapshot or log that brings nothing for so long is given up for another one: whoever is left may be silent. Each time
+/// in a row that a phase was given up doubles it: lines may be slow.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
 const LOG_PATIENCE: Duration = Duration::from_secs(3);
 /// As long, if no more donors are left than may lie.
 const FEW_PATIENCE: Duration = Duration::from_secs(1);
-/// If no more donors are left than may lie, it is looked after so long whether all comes in time; how long that may
-/// take at first.
+/// If no more donors are left than may lie, it is looked after so long, which doubles as well, whether all comes in time. A
+/// log may take so long: what has come of it is delivered and stays. A snapshot may, too, and that doubles.
 const PACE_LOOK: Duration = Duration::from_secs(5);
 const WHOLE_MAX: Duration = Duration::from_secs(30);
-/// That is doubled so often at most.
-const SLOW_MAX: u32 = 8;
+/// They are doubled so often at most.
+const DOUBLINGS_MAX: u32 = 5;
 /// Given up snapshots that are remembered.
 const SPURNED_MAX: usize = 8;
 
@@ -47,8 +48,12 @@ pub(crate) struct Requester {
     pub(crate) progress: Timestamp,
     /// When the phase began to fetch, and with how much of it.
     begun: (Timestamp, u64),
-    /// How often in a row what was fetched came too slowly.
-    slow: u32,
+    /// How many phases in a row were given up because nothing came, or too slowly.
+    given_up: u32,
+    /// How often in a row nobody offered a snapshot in time.
+    pub(crate) empty_rounds: u32,
+    /// Whether no more donors were left than may lie when it was last looked.
+    had_few: bool,
     /// Donors that do not have the snapshot that is fetched.
     pub(crate) lacking: BTreeSet<ReplicaId>,
     /// Snapshots that were given up lately, because nobody had them any more.
@@ -141,32 +146,53 @@ impl Requester {
         self.begun = (now, self.done().map_or(0, |(done, _)| done));
     }
 
+    /// Whether the phase began less than `period` ago.
+    pub(crate) fn has_just_begun(&self, now: Timestamp, period: Duration) -> bool {
+        now.since(self.begun.0) < period
+    }
+
     /// Whether the few donors that are left bring it so slowly that others had better be asked: they may mean it so. What
     /// is slow in any case is given more time from time to time.
     pub(crate) fn is_too_slow(&self, now: Timestamp) -> bool {
         let (since, begun) = self.begun;
         let took = now.since(since);
         let Some((done, total)) = self.done() else { return false };
-        if took < PACE_LOOK || is_active(Mutant::SlowDonorsEndured) {
+        if took < doubled(PACE_LOOK, self.given_up) || is_active(Mutant::SlowDonorsEndured) {
             return false;
         }
         let (come, missing) = (done.saturating_sub(begun).max(1), total.saturating_sub(begun));
         // At the pace so far; what has passed counts, or each answer could take a little longer than the one before.
         let whole = took.as_millis().saturating_mul(u128::from(missing)).checked_div(u128::from(come));
-        let limit = WHOLE_MAX.saturating_mul(1_u32.checked_shl(self.slow).unwrap_or(u32::MAX));
+        let limit = match &self.phase {
+            Phase::Snapshot(_) => doubled(WHOLE_MAX, self.given_up),
+            Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Offers(_) => WHOLE_MAX,
+        };
         whole.is_some_and(|whole| whole > limit.as_millis())
     }
 
-    /// It was too slow, or it came to its end.
-    pub(crate) fn note_slow(&mut self, is_slow: bool) {
-        self.slow = if is_slow { self.slow.saturating_add(1).min(SLOW_MAX) } else { 0 };
+    /// Notes whether few donors are left: from then on their pace is judged.
+    pub(crate) fn note_few(&mut self, now: Timestamp, is_few: bool) {
+        if is_few && !self.had_few {
+            self.begin(now);
+        }
+        self.had_few = is_few;
     }
 
-    /// What there is of what donors send, and all of it.
+    /// It brought nothing, or too little.
+    pub(crate) fn note_given_up(&mut self) {
+        self.given_up = self.given_up.saturating_add(1).min(DOUBLINGS_MAX);
+    }
+
+    /// What was missing is here.
+    pub(crate) fn note_success(&mut self) {
+        self.given_up = 0;
+    }
+
+    /// What there is of what donors send, and all of it: pages, bytes or instances.
     fn done(&self) -> Option<(u64, u64)> {
         match &self.phase {
             Phase::Log(fetch) => Some(fetch.progress()),
-            Phase::Snapshot(fetch) if fetch.waits_for_donors() => Some(fetch.progress()),
+            Phase::Snapshot(fetch) if fetch.waits_for_donors() => Some(fetch.received()),
             Phase::Idle | Phase::Digests(_) | Phase::Offers(_) | Phase::Snapshot(_) => None,
         }
     }
@@ -198,14 +224,19 @@ impl Requester {
 
     /// How long a phase goes on without anything good; `few` says that as many donors are left as may all lie.
     pub(crate) fn patience(&self, few: bool) -> Option<Duration> {
-        match &self.phase {
-            Phase::Idle | Phase::Offers(_) => None,
-            Phase::Digests(_) | Phase::Log(_) => Some(LOG_PATIENCE),
+        let patience = match &self.phase {
+            Phase::Idle | Phase::Offers(_) => return None,
+            Phase::Digests(_) | Phase::Log(_) => LOG_PATIENCE,
             Phase::Snapshot(fetch) if fetch.waits_for_donors() => {
-                Some(if few { FEW_PATIENCE } else { SNAPSHOT_PATIENCE })
+                if few {
+                    FEW_PATIENCE
+                } else {
+                    SNAPSHOT_PATIENCE
+                }
             }
-            Phase::Snapshot(_) => None,
-        }
+            Phase::Snapshot(_) => return None,
+        };
+        Some(doubled(patience, self.given_up))
     }
 
     /// The certified batch of `instance`, if it has come.
@@ -225,4 +256,9 @@ impl Requester {
     pub(crate) fn is_active(&self) -> bool {
         !matches!(self.phase, Phase::Idle)
     }
+}
+
+/// `base`, doubled so often.
+fn doubled(base: Duration, times: u32) -> Duration {
+    base.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX))
 }

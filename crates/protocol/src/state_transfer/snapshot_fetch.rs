@@ -86,6 +86,14 @@ impl SnapshotFetch {
         (self.bytes, self.head.total_bytes)
     }
 
+    /// What has been received, and all of it: pages of the table of contents, then bytes.
+    pub(crate) fn received(&self) -> (u64, u64) {
+        match &self.stage {
+            Stage::Contents { pages, .. } => (pages.iter().flatten().count() as u64, pages.len() as u64),
+            Stage::Beginning(_) | Stage::Chunks { .. } | Stage::Installing => self.progress(),
+        }
+    }
+
     /// The next page to ask for.
     pub(crate) fn next_page(&mut self) -> Option<u32> {
         let Stage::Contents { unasked, asked, .. } = &mut self.stage else { return None };

@@ -217,6 +217,19 @@ fn the_only_one_that_has_the_log_is_left_for_a_snapshot_if_it_gives_too_slowly()
 }
 
 #[test]
+fn the_only_donor_that_is_left_may_have_a_slow_line() {
+    for millis in [100, 1_100, 4_000, 9_000] {
+        let mut scene = scene();
+        scene.ahead(2, 70, 60);
+        scene.skip();
+        scene.certified(2, 70, CHAIN);
+        let manifest = manifest(64, &(0..60).collect::<Vec<u8>>());
+        let times = scene.give_slowly(2, &manifest, CHAIN, millis);
+        assert!(times.is_some_and(|times| times < 400), "{millis} ms: {times:?} answers for 60 chunks");
+    }
+}
+
+#[test]
 fn what_nobody_asked_for_is_reported() {
     let mut scene = scene();
     scene.supply_batches(2, &[]);

@@ -2,7 +2,7 @@
 //! first.
 //!
 //! The loop hands over what the core wants given, and fetches what has been read to send it; neither waits for the
-//! other. What the core has in memory waits for its turn as well. What finds no room is refused at once. The thread begins with the first question, and lets go of what it
+//! other. What the core has in memory waits for its turn as well. What finds no room is dropped. The thread begins with the first question, and lets go of what it
 //! has open when none has come for a while.
 
 mod log_cursor;
@@ -56,17 +56,17 @@ struct Queue {
 }
 
 impl Queue {
-    /// Lets an order wait; returns it if there is no room.
-    fn push(&mut self, requester: ReplicaId, order: Order) -> Result<(), Order> {
+    /// Lets an order wait; returns what there is no room for.
+    fn push(&mut self, requester: ReplicaId, order: Order) -> Option<Order> {
         if !matches!(order, Order::Read { donation: Donation::Snapshot { .. }, .. }) {
             return self.turns.push(requester, order);
         }
         match self.offers.entry(requester) {
             Entry::Vacant(vacant) => {
                 vacant.insert(order);
-                Ok(())
+                None
             }
-            Entry::Occupied(_) => Err(order),
+            Entry::Occupied(_) => Some(order),
         }
     }
 
@@ -127,21 +127,18 @@ impl Donor {
         Self { shared, worker: Some(worker), thread: None, open: 0, metrics }
     }
 
-    /// Has something read for `requester`; returns the refusal if too much waits already.
+    /// Has something read for `requester`. What there is no room for is dropped: after a while its question goes to
+    /// another donor.
     pub(super) fn give(
         &mut self,
         requester: ReplicaId,
         donation: Donation,
         view: ViewId,
-    ) -> Result<Option<Supply>, Failure> {
-        Ok(match self.push(requester, Order::Read { donation, view })? {
-            Some(Order::Read { donation, view }) => Some(Supply::Nothing(wanted(&donation, view))),
-            Some(Order::Ready(_)) | None => None,
-        })
+    ) -> Result<(), Failure> {
+        self.push(requester, Order::Read { donation, view })
     }
 
-    /// Lets an answer from memory wait for its turn; returns what is to be sent at once, because it costs nothing. One for
-    /// which there is no room is dropped: after a while its question goes to another donor.
+    /// Lets an answer from memory wait for its turn likewise; returns what is to be sent at once, because it costs nothing.
     pub(super) fn pass(&mut self, requester: ReplicaId, supply: Supply) -> Result<Option<Supply>, Failure> {
         if let Supply::Nothing(_) = supply {
             return Ok(Some(supply));
@@ -150,19 +147,19 @@ impl Donor {
         Ok(None)
     }
 
-    fn push(&mut self, requester: ReplicaId, order: Order) -> Result<Option<Order>, Failure> {
+    fn push(&mut self, requester: ReplicaId, order: Order) -> Result<(), Failure> {
         if let Some(worker) = self.worker.take() {
             let name = format!("donor-{}", worker.replica);
             let spawned = thread::Builder::new().name(name).spawn(move || worker.run());
             self.thread = Some(spawned.map_err(super::no_system)?);
         }
-        if let Err(refused) = self.shared.lock().push(requester, order) {
+        if self.shared.lock().push(requester, order).is_some() {
             self.metrics.donations_refused.inc();
-            return Ok(Some(refused));
+        } else {
+            self.open += 1;
         }
-        self.open += 1;
         self.shared.changed.notify_one();
-        Ok(None)
+        Ok(())
     }
 
     /// The next answer that is ready to be sent, and to whom.

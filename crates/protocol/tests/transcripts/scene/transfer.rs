@@ -1,7 +1,10 @@
 //! How transcripts tell of state transfer, and what donors say in them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use regency_protocol::action::{Action, Recipients};
 use regency_protocol::event::Event;
 use regency_protocol::ids::{Digest, InstanceId, Regency, ReplicaId, Signature, ViewId};
 use regency_protocol::manifest::{Chunk, Manifest};
@@ -111,5 +114,59 @@ impl Scene {
     pub(crate) fn supply_batches(&mut self, from: u16, batches: &[Arc<Batch>]) {
         let recorded = |batch: &Arc<Batch>| RecordedBatch { batch: Arc::clone(batch), requests: Vec::new() };
         self.supply(from, Supply::Batches(batches.iter().map(recorded).collect()));
+    }
+
+    /// One donor gives a snapshot over a line on which answer after answer waits for the one before, a chunk for `millis`;
+    /// others give nothing. After how many of them it is all here, if it is.
+    pub(crate) fn give_slowly(
+        &mut self,
+        donor: u16,
+        manifest: &Manifest,
+        chain: Digest,
+        millis: u64,
+    ) -> Option<u32> {
+        let mut line = VecDeque::new();
+        let mut held = vec![false; manifest.chunks.len()];
+        for time in 1..=1000 {
+            for action in std::mem::take(&mut self.actions) {
+                match action {
+                    Action::Send { to: Recipients::One(to), message: Message::Fetch(wanted), .. }
+                        if to == ReplicaId(donor) =>
+                    {
+                        line.push_back(wanted);
+                    }
+                    Action::Transfer(Transfer::Begin(begun)) => {
+                        let (instance, held) = (begun.instance, held.clone());
+                        self.handle(Event::TransferBegun { instance, held });
+                    }
+                    Action::Transfer(Transfer::Put { instance, index, .. }) => {
+                        held[usize::try_from(index).unwrap()] = true;
+                        self.handle(Event::ChunkKept { instance, index });
+                    }
+                    Action::Transfer(Transfer::Install { .. }) => return Some(time),
+                    _ => {}
+                }
+            }
+            let instance = manifest.instance;
+            let (supply, takes) = match line.pop_front() {
+                Some(Wanted::Snapshot { .. }) => {
+                    let certificate = stable(manifest, chain);
+                    (Some(Supply::Snapshot { certificate, head: manifest.head() }), 0)
+                }
+                Some(Wanted::Page { page, .. }) => {
+                    let chunks = manifest.page(usize::try_from(page).unwrap()).unwrap().to_vec();
+                    (Some(Supply::Page { instance, page, chunks }), 0)
+                }
+                Some(Wanted::Chunk { index, .. }) => {
+                    let byte = u8::try_from(index).unwrap();
+                    (Some(Supply::Chunk { instance, index, bytes: Bytes::from(vec![byte]) }), millis)
+                }
+                Some(wanted) => (Some(Supply::Nothing(wanted)), 0),
+                None => (None, millis),
+            };
+            self.pass(takes);
+            supply.into_iter().for_each(|supply| self.supply(donor, supply));
+        }
+        None
     }
 }

@@ -251,8 +251,8 @@ fn next(donor: &mut Donor, poll: &mut Poll) -> (ReplicaId, Supply) {
 fn answers_wake_the_loop_and_are_counted() {
     let (mut donor, mut poll, manifest) = donor(0);
     assert!(!donor.is_giving() && donor.next().is_none());
-    assert_eq!(donor.give(ReplicaId(2), chunk(&manifest, 0), VIEW).unwrap(), None);
-    assert_eq!(donor.give(ReplicaId(3), chunk(&manifest, 9999), VIEW).unwrap(), None);
+    donor.give(ReplicaId(2), chunk(&manifest, 0), VIEW).unwrap();
+    donor.give(ReplicaId(3), chunk(&manifest, 9999), VIEW).unwrap();
     assert!(donor.is_giving());
     let mut answers = [next(&mut donor, &mut poll), next(&mut donor, &mut poll)];
     answers.sort_by_key(|(id, _)| *id);
@@ -265,16 +265,15 @@ fn answers_wake_the_loop_and_are_counted() {
 }
 
 #[test]
-fn what_finds_no_room_is_refused_at_once() {
+fn what_finds_no_room_is_dropped_and_counted() {
     // So slow that nothing but the first leaves.
     let (mut donor, _poll, manifest) = donor(1);
-    let asked = |donor: &mut Donor, id| donor.give(ReplicaId(id), chunk(&manifest, 0), VIEW).unwrap();
-    let refused = (0..100).filter(|_| asked(&mut donor, 2).is_some()).count();
-    assert!((98 - 2 * DONOR_QUESTIONS_MAX..=100 - 2 * DONOR_QUESTIONS_MAX).contains(&refused), "{refused}");
-    assert_eq!(asked(&mut donor, 3), None, "another one finds room all the same");
-    let nothing = Supply::Nothing(wanted(&chunk(&manifest, 0), VIEW));
-    assert_eq!(asked(&mut donor, 2), Some(nothing));
-    assert_eq!(donor.metrics.donations_refused.get(), refused as u64 + 1);
+    (0..100).for_each(|_| donor.give(ReplicaId(2), chunk(&manifest, 0), VIEW).unwrap());
+    let dropped = donor.metrics.donations_refused.get();
+    let most = 100 - 2 * DONOR_QUESTIONS_MAX as u64;
+    assert!((most - 2..=most).contains(&dropped), "{dropped}");
+    donor.give(ReplicaId(3), chunk(&manifest, 0), VIEW).unwrap();
+    assert_eq!(donor.metrics.donations_refused.get(), dropped, "another one finds room all the same");
 }
 
 #[test]
@@ -283,7 +282,7 @@ fn an_offer_does_not_wait_until_what_left_before_is_paid_for() {
     donor.give(ReplicaId(2), chunk(&manifest, 0), VIEW).unwrap();
     donor.give(ReplicaId(2), chunk(&manifest, 1), VIEW).unwrap();
     next(&mut donor, &mut poll);
-    assert_eq!(donor.give(ReplicaId(3), offer(manifest.instance, manifest.root()), VIEW).unwrap(), None);
+    donor.give(ReplicaId(3), offer(manifest.instance, manifest.root()), VIEW).unwrap();
     assert!(matches!(next(&mut donor, &mut poll), (ReplicaId(3), Supply::Snapshot { .. })));
 }
 

@@ -26,15 +26,20 @@ impl<T> Default for Turns<T> {
 }
 
 impl<T> Turns<T> {
-    /// Lets something wait for its turn; returns it if there is no room.
-    pub(super) fn push(&mut self, requester: ReplicaId, order: T) -> Result<(), T> {
+    /// Lets something wait for its turn; returns what there is no room for: of a requester that asks for too much the
+    /// oldest, which it has asked another for since.
+    pub(super) fn push(&mut self, requester: ReplicaId, order: T) -> Option<T> {
         let own = self.waiting.get(&requester).map_or(0, VecDeque::len);
-        if self.count >= WAITING_MAX || own >= WAITING_PER_REQUESTER_MAX {
-            return Err(order);
+        if own < WAITING_PER_REQUESTER_MAX && self.count >= WAITING_MAX {
+            return Some(order);
+        }
+        let orders = self.waiting.entry(requester).or_default();
+        orders.push_back(order);
+        if own >= WAITING_PER_REQUESTER_MAX {
+            return orders.pop_front();
         }
         self.count += 1;
-        self.waiting.entry(requester).or_default().push_back(order);
-        Ok(())
+        None
     }
 
     /// Whether nothing waits.
@@ -65,24 +70,27 @@ mod tests {
     fn requesters_take_turns_and_each_is_served_in_order() {
         let mut turns = Turns::default();
         for (id, order) in [(5, 1), (5, 2), (5, 3), (2, 4), (9, 5), (2, 6)] {
-            turns.push(ReplicaId(id), order).unwrap();
+            assert_eq!(turns.push(ReplicaId(id), order), None);
         }
         let served: Vec<(u16, i32)> = std::iter::from_fn(|| turns.next()).map(|(id, n)| (id.0, n)).collect();
         assert_eq!(served, [(2, 4), (5, 1), (9, 5), (2, 6), (5, 2), (5, 3)]);
         assert!(turns.is_empty());
-        turns.push(ReplicaId(2), 7).unwrap();
-        turns.push(ReplicaId(7), 8).unwrap();
+        turns.push(ReplicaId(2), 7);
+        turns.push(ReplicaId(7), 8);
         assert_eq!(turns.next(), Some((ReplicaId(7), 8)), "whose turn was last is last");
     }
 
     #[test]
     fn there_is_a_bound_for_one_and_for_all() {
         let mut turns = Turns::default();
-        let pushed =
-            |turns: &mut Turns<usize>, id| (0..99).filter(|n| turns.push(ReplicaId(id), *n).is_ok()).count();
-        assert_eq!(pushed(&mut turns, 1), WAITING_PER_REQUESTER_MAX);
-        let all: usize = (2..40).map(|id| pushed(&mut turns, id)).sum();
-        assert_eq!(all + WAITING_PER_REQUESTER_MAX, WAITING_MAX);
-        assert_eq!(turns.push(ReplicaId(50), 7), Err(7));
+        let mut push = |id, n: usize| turns.push(ReplicaId(id), n);
+        let dropped: Vec<Option<usize>> = (0..WAITING_PER_REQUESTER_MAX + 2).map(|n| push(1, n)).collect();
+        let (kept, dropped) = dropped.split_at(WAITING_PER_REQUESTER_MAX);
+        assert!(kept.iter().all(Option::is_none));
+        assert_eq!(dropped, [Some(0), Some(1)], "the oldest ones");
+        let all =
+            (2..40).flat_map(|id| (0..99).map(move |n| (id, n))).filter(|(id, n)| push(*id, *n).is_none());
+        assert_eq!(all.count() + WAITING_PER_REQUESTER_MAX, WAITING_MAX);
+        assert_eq!(turns.push(ReplicaId(50), 7), Some(7));
     }
 }

@@ -16,12 +16,9 @@ use super::EventLoop;
 use crate::failure::{ErrorCode, Failure};
 
 impl EventLoop {
-    /// Has something read for another replica, or refuses it.
+    /// Has something read for another replica.
     pub(super) fn give(&mut self, to: ReplicaId, donation: Donation) -> Result<(), Failure> {
-        if let Some(refusal) = self.donor.give(to, donation, self.view.id())? {
-            self.send_supply(to, refusal);
-        }
-        Ok(())
+        self.donor.give(to, donation, self.view.id())
     }
 
     /// Gives another replica what the core has in memory, when its turn comes.
