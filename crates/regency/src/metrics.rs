@@ -223,7 +223,7 @@ pub struct Metrics {
     pub donated_bytes: Counter,
     /// Chunks of snapshots given to them.
     pub donated_chunks: Counter,
-    /// Questions of theirs that were answered with nothing.
+    /// Questions of theirs that were answered with nothing, or dropped for want of room.
     pub donations_refused: Counter,
     /// Which part of the allowed rate may be given at present, in thousandths.
     pub donor_share: Gauge,
@@ -331,7 +331,7 @@ impl Metrics {
         let donated_bytes = counter("donated_bytes", "Bytes given to replicas that missed something");
         let donated_chunks = counter("donated_chunks", "Chunks of snapshots given to other replicas");
         let donations_refused =
-            counter("donations_refused", "Questions of other replicas that were answered with nothing");
+            counter("donations_refused", "Questions of other replicas that got nothing, or found no room");
         let transfers = counter("transfers", "Snapshots taken over from other replicas");
         let repairs = counter("repairs", "Damaged snapshots that were put right from other replicas");
         let transferred_chunks = counter("transferred_chunks", "Chunks of snapshots taken over");

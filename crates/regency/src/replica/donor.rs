@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::metrics::Metrics;
 use pace::Pace;
 pub(super) use shelf::OpenDisk;
-use shelf::{Shelf, bytes_in, wanted};
+use shelf::{Shelf, bytes_in};
 use turns::Turns;
 
 /// Answers that wait for the loop; beyond it nothing more is read.

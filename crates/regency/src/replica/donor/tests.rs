@@ -15,6 +15,7 @@ use regency_storage::FaultyDisk;
 use regency_storage::log::{Log, LogSettings};
 use regency_storage::snapshots::SnapshotStore;
 
+use super::shelf::wanted;
 use super::*;
 
 const IDENTITY: Identity = Identity { cluster: ClusterId([7; 32]), replica: ReplicaId(1) };
