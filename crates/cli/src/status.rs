@@ -306,7 +306,11 @@ mod tests {
             "donors": 3, "per_second": 1024.0 * 1024.0, "seconds_left": 3.0});
         let rows =
             vec![row(0, json!({"transfer": null})), row(1, json!({"transfer": transfer})), row(2, json!({}))];
-        let table = Status { cluster: String::new(), replicas: rows }.table();
+        let status = Status { cluster: String::new(), replicas: rows };
+        let table = status.table();
+        let bar =
+            "██████░░░░░░░░░░░░░░░░░░ snapshot 25% of 4.0 MiB, 1.0 MiB/s from 3 donors, 3 s left".to_owned();
+        assert_eq!(status.bars().collect::<Vec<_>>(), [(1, bar)]);
         assert!(
             table.ends_with(
                 "\nreplica 1 transfers: snapshot 25% of 4.0 MiB, 1.0 MiB/s from 3 donors, 3 s left"
