@@ -35,6 +35,10 @@ impl Replica {
         if !self.transfer.donors.answered(from) {
             return report(from, Reason::UnexpectedSupply, actions);
         }
+        // What was asked before it was caught may still come.
+        if self.transfer.donors.is_banned(from) {
+            return;
+        }
         let answer = match supply {
             Supply::Nothing(wanted) => {
                 match (wanted, &mut self.transfer.phase) {
@@ -98,11 +102,12 @@ impl Replica {
         brought: Option<Result<Brought, WrongPart>>,
         actions: &mut Vec<Action>,
     ) -> Answer {
-        let asked = self.transfer.donors.open().find(|wanted| rootless(wanted) == of).copied();
         // What is false closes nobody else's question.
         let is_good = matches!(brought, Some(Ok(_)));
-        if let Some(asked) = asked.filter(|asked| is_good || self.transfer.donors.is_asked(from, asked)) {
-            self.transfer.donors.close(&asked, from, now);
+        let asked = self.transfer.donors.open().find(|wanted| rootless(wanted) == of).copied();
+        let asked = asked.filter(|asked| is_good || self.transfer.donors.is_asked(from, asked));
+        if let Some(asked) = &asked {
+            self.transfer.donors.close(asked, from, now);
         }
         match brought {
             Some(Ok(Brought::Step(step))) => {
@@ -112,7 +117,7 @@ impl Replica {
             Some(Ok(Brought::Page)) => Answer::News,
             Some(Ok(Brought::Nothing)) | None => Answer::Old,
             Some(Err(WrongPart)) => {
-                self.give_back(of);
+                asked.into_iter().for_each(|asked| self.give_back(asked));
                 Answer::Lie
             }
         }

@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 
 /// A prefix that stands still for so many `status_period`s below a certificate is not healed by the links.
 const STALL_PERIODS: u32 = 8;
-/// Offers are waited for during so many; twice as long after each time that none came, so often at most.
+/// Offers are waited for during so many; twice as long after each time that brought no state, so often at most.
 const OFFER_PERIODS: u32 = 2;
 const OFFER_DOUBLINGS_MAX: u32 = 6;
 /// What nobody had is asked for again after so many.
@@ -121,6 +121,9 @@ impl Replica {
             self.transfer.note_success();
             self.set_phase(now, Phase::Idle);
         }
+        if is_level && matches!(self.transfer.phase, Phase::Idle) && self.transfer.damaged.is_none() {
+            self.transfer.note_success();
+        }
         let is_free = matches!(self.transfer.phase, Phase::Idle) || self.transfer.is_repair;
         if is_free && self.has_gap(now) {
             self.leave_phase();
@@ -139,10 +142,8 @@ impl Replica {
     /// Gives the phase up if nothing comes, or if few donors bring too little.
     fn look_at_pace(&mut self, now: Timestamp) {
         let is_log = matches!(self.transfer.phase, Phase::Digests(_) | Phase::Log(_));
-        if is_log && self.executor_is_full() {
-            // It is the service that takes its time.
-            self.transfer.begin(now);
-        }
+        let is_full = is_log && self.executor_is_full();
+        self.transfer.note_full(now, is_full);
         let is_few = self.has_few_donors();
         self.transfer.note_few(now, is_few);
         let is_slow = is_few && self.transfer.is_too_slow(now);
@@ -151,7 +152,7 @@ impl Replica {
             self.give_up(now);
         }
         if is_slow && is_log {
-            self.transfer.no_log_until = now.plus(SLOW_LOG_REST);
+            self.transfer.slow_log_until = now.plus(SLOW_LOG_REST);
         }
     }
 
@@ -202,7 +203,7 @@ impl Replica {
     fn begin_transfer(&mut self, now: Timestamp) {
         let from = self.log.prefix().next();
         if self.transfer.diverged.is_none()
-            && now >= self.transfer.no_log_until
+            && now >= self.transfer.no_log_until.max(self.transfer.slow_log_until)
             && let Some((last, chain)) = self.certified_place()
             && last.0.saturating_sub(from.0) < DIGESTS_MAX as u64
             && self.has_log_donor(now, from)
@@ -222,7 +223,7 @@ impl Replica {
 
     /// Until when offers of snapshots are waited for that are asked for now.
     pub(super) fn offers_due(&self, now: Timestamp) -> Timestamp {
-        let doublings = self.transfer.empty_rounds.min(OFFER_DOUBLINGS_MAX);
+        let doublings = self.transfer.offer_rounds.min(OFFER_DOUBLINGS_MAX);
         let periods = OFFER_PERIODS.checked_shl(doublings).unwrap_or(OFFER_PERIODS);
         now.plus(self.settings.status_period.saturating_mul(periods))
     }
@@ -328,21 +329,21 @@ impl Replica {
         if now < offers.due && (!offers.is_complete() || offers.is_empty()) {
             return false;
         }
+        self.transfer.offer_rounds = self.transfer.offer_rounds.saturating_add(1);
         let is_repair = self.transfer.is_repair;
         // What lies ahead of this replica is nothing to be repaired with.
         let is_of_use =
             |certificate: &CheckpointCertificate| !is_repair || certificate.instance <= self.executed.0;
-        let best = self.transfer.best_offer().filter(|(certificate, _)| is_of_use(certificate));
+        let best =
+            self.transfer.best_offer(self.view.faults()).filter(|(certificate, _)| is_of_use(certificate));
         match best.and_then(|(certificate, head)| SnapshotFetch::new(certificate, head)) {
             Some(fetch) => {
-                self.transfer.empty_rounds = 0;
                 self.set_phase(now, Phase::Snapshot(Box::new(fetch)));
                 self.transfer.is_repair = is_repair;
                 true
             }
             None => {
                 let retry = self.settings.status_period.saturating_mul(RETRY_PERIODS);
-                self.transfer.empty_rounds = self.transfer.empty_rounds.saturating_add(1);
                 self.transfer.no_snapshot_until = now.plus(retry);
                 self.transfer.no_log_until = now;
                 self.set_phase(now, Phase::Idle);

@@ -94,6 +94,8 @@ impl Donors {
 
     /// Notes a question to one donor.
     pub(crate) fn asked(&mut self, wanted: Wanted, id: ReplicaId, now: Timestamp) {
+        self.take_back(&wanted);
+        self.returned.retain(|returned| *returned != wanted);
         self.expect(id);
         let donor = self.donors.entry(id).or_default();
         donor.questions = donor.questions.saturating_add(1);
@@ -195,7 +197,8 @@ impl Donors {
     }
 
     fn note_late(&mut self, id: ReplicaId, now: Timestamp) {
-        if let Some(donor) = self.donors.get_mut(&id) {
+        // What it was asked at once is late at once.
+        if let Some(donor) = self.donors.get_mut(&id).filter(|donor| donor.rests_until <= now) {
             donor.pace = donor.pace.max(PATIENCE_MIN).saturating_mul(2).min(PATIENCE_MAX);
             donor.rests_until = now.plus(REST);
         }
@@ -306,6 +309,18 @@ mod tests {
         assert!(donors.take_over(ReplicaId(1), at(300)));
         assert_eq!(donors.take_returned(), [wanted(1)]);
         assert!(donors.is_asked(ReplicaId(0), &wanted(2)) && !donors.may_ask(ReplicaId(0), at(300)));
+    }
+
+    #[test]
+    fn a_question_that_is_asked_of_another_is_none_of_the_first_one_any_more() {
+        let mut donors = Donors::default();
+        for _ in 0..2 * DONOR_QUESTIONS_MAX {
+            donors.asked(wanted(1), ReplicaId(0), at(0));
+            donors.asked(wanted(1), ReplicaId(1), at(0));
+        }
+        assert!(donors.is_asked(ReplicaId(1), &wanted(1)) && donors.take_returned().is_empty());
+        assert_eq!(donors.pick(at(0), std::iter::once(ReplicaId(0))), Some(ReplicaId(0)));
+        assert_eq!(donors.donors[&ReplicaId(0)].questions, 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::record::RecordedBatch;
 use crate::time::Timestamp;
 
 /// A snapshot or log that brings nothing for so long is given up for another one: whoever is left may be silent. Each time
-/// in a row that a phase was given up doubles it: lines may be slow.
+/// in a row that a phase was given up doubles it, so often at most: lines may be slow.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
 const LOG_PATIENCE: Duration = Duration::from_secs(3);
 /// As long, if no more donors are left than may lie.
@@ -23,8 +23,11 @@ const FEW_PATIENCE: Duration = Duration::from_secs(1);
 /// log may take so long: what has come of it is delivered and stays. A snapshot may, too, and that doubles.
 const PACE_LOOK: Duration = Duration::from_secs(5);
 const WHOLE_MAX: Duration = Duration::from_secs(30);
-/// They are doubled so often at most.
-const DOUBLINGS_MAX: u32 = 5;
+/// No longer than donors keep open what they have removed: others have a newer one by then.
+const WHOLE_LIMIT: Duration = Duration::from_secs(480);
+/// With few donors that is doubled more often; what takes longer still goes on after the next beginning.
+const FEW_DOUBLINGS_MAX: u32 = 5;
+const DOUBLINGS_MAX: u32 = 2;
 /// Given up snapshots that are remembered.
 const SPURNED_MAX: usize = 8;
 
@@ -50,8 +53,12 @@ pub(crate) struct Requester {
     begun: (Timestamp, u64),
     /// How many phases in a row were given up because nothing came, or too slowly.
     given_up: u32,
-    /// How often in a row nobody offered a snapshot in time.
-    pub(crate) empty_rounds: u32,
+    /// When the executor was full, if it was when it was last looked.
+    full_at: Option<Timestamp>,
+    /// How often in a row offers were asked for without a state in the end.
+    pub(crate) offer_rounds: u32,
+    /// Until then a snapshot is preferred to a log that few donors gave too slowly.
+    pub(crate) slow_log_until: Timestamp,
     /// Whether no more donors were left than may lie when it was last looked.
     had_few: bool,
     /// Donors that do not have the snapshot that is fetched.
@@ -125,16 +132,24 @@ impl Offers {
         self.offers.is_empty()
     }
 
-    /// The highest one that is none of `spurned`, or else the highest.
-    fn best(&self, spurned: &VecDeque<InstanceId>) -> Option<(CheckpointCertificate, ManifestHead)> {
-        let is_enough = |instance: InstanceId| {
-            let same = self.offers.values().filter(|(other, _)| other.instance == instance).count();
-            same > 1 || !is_active(Mutant::EqualPositionsNeeded)
+    /// One that more than `faults` donors offer, and one that is none of `spurned`, is better than a higher one.
+    fn best(
+        &self,
+        spurned: &VecDeque<InstanceId>,
+        faults: usize,
+    ) -> Option<(CheckpointCertificate, ManifestHead)> {
+        let offered = |instance: InstanceId| {
+            self.offers.values().filter(|(other, _)| other.instance == instance).count()
         };
+        let is_enough =
+            |instance: InstanceId| offered(instance) > 1 || !is_active(Mutant::EqualPositionsNeeded);
         self.offers
             .values()
             .filter(|(certificate, _)| is_enough(certificate.instance))
-            .max_by_key(|(certificate, _)| (!spurned.contains(&certificate.instance), certificate.instance))
+            .max_by_key(|(certificate, _)| {
+                let instance = certificate.instance;
+                (offered(instance) > faults, !spurned.contains(&instance), instance)
+            })
             .cloned()
     }
 }
@@ -157,14 +172,14 @@ impl Requester {
         let (since, begun) = self.begun;
         let took = now.since(since);
         let Some((done, total)) = self.done() else { return false };
-        if took < doubled(PACE_LOOK, self.given_up) || is_active(Mutant::SlowDonorsEndured) {
+        if took < doubled(PACE_LOOK, self.doublings(true)) || is_active(Mutant::SlowDonorsEndured) {
             return false;
         }
         let (come, missing) = (done.saturating_sub(begun).max(1), total.saturating_sub(begun));
         // At the pace so far; what has passed counts, or each answer could take a little longer than the one before.
         let whole = took.as_millis().saturating_mul(u128::from(missing)).checked_div(u128::from(come));
         let limit = match &self.phase {
-            Phase::Snapshot(_) => doubled(WHOLE_MAX, self.given_up),
+            Phase::Snapshot(_) => doubled(WHOLE_MAX, self.doublings(true)).min(WHOLE_LIMIT),
             Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Offers(_) => WHOLE_MAX,
         };
         whole.is_some_and(|whole| whole > limit.as_millis())
@@ -178,14 +193,35 @@ impl Requester {
         self.had_few = is_few;
     }
 
+    /// Notes whether the executor is full, and nothing more can be taken: that time counts for nobody.
+    pub(crate) fn note_full(&mut self, now: Timestamp, is_full: bool) {
+        if let Some(at) = self.full_at.filter(|_| is_full) {
+            let pause = now.since(at);
+            self.progress = self.progress.plus(pause);
+            self.begun.0 = self.begun.0.plus(pause);
+        }
+        self.full_at = is_full.then_some(now);
+    }
+
     /// It brought nothing, or too little.
     pub(crate) fn note_given_up(&mut self) {
-        self.given_up = self.given_up.saturating_add(1).min(DOUBLINGS_MAX);
+        self.given_up = self.given_up.saturating_add(1);
     }
 
     /// What was missing is here.
     pub(crate) fn note_success(&mut self) {
-        self.given_up = 0;
+        (self.given_up, self.offer_rounds) = (0, 0);
+    }
+
+    /// How often patience is doubled. Of the log more comes after another beginning.
+    fn doublings(&self, few: bool) -> u32 {
+        let most = match &self.phase {
+            Phase::Snapshot(_) if few => FEW_DOUBLINGS_MAX,
+            Phase::Snapshot(_) | Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Offers(_) => {
+                DOUBLINGS_MAX
+            }
+        };
+        self.given_up.min(most)
     }
 
     /// What there is of what donors send, and all of it: pages, bytes or instances.
@@ -207,9 +243,9 @@ impl Requester {
     }
 
     /// The best snapshot that was offered.
-    pub(crate) fn best_offer(&self) -> Option<(CheckpointCertificate, ManifestHead)> {
+    pub(crate) fn best_offer(&self, faults: usize) -> Option<(CheckpointCertificate, ManifestHead)> {
         match &self.phase {
-            Phase::Offers(offers) => offers.best(&self.spurned),
+            Phase::Offers(offers) => offers.best(&self.spurned, faults),
             Phase::Idle | Phase::Digests(_) | Phase::Log(_) | Phase::Snapshot(_) => None,
         }
     }
@@ -236,7 +272,7 @@ impl Requester {
             }
             Phase::Snapshot(_) => return None,
         };
-        Some(doubled(patience, self.given_up))
+        Some(doubled(patience, self.doublings(few)))
     }
 
     /// The certified batch of `instance`, if it has come.

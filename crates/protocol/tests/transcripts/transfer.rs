@@ -216,6 +216,42 @@ fn the_only_one_that_has_the_log_is_left_for_a_snapshot_if_it_gives_too_slowly()
     assert_eq!(left_in, Some(13), "five seconds, of the hundred that it would take");
 }
 
+/// The only one that has a log of 3000 instances gives it in full answers, each `percent` later than the one before; after how
+/// many milliseconds it is left, if it is.
+fn left_after(percent: u64) -> Option<u64> {
+    let mut scene = scene();
+    let batches: Vec<_> =
+        (1..=3000).map(|instance| scene.batch(&format!("batch {instance}"), instance, &[])).collect();
+    let chain = batches.iter().fold(genesis(), |chain, batch| chain_next(&chain, &batch.digest()));
+    scene.ahead(2, 3000, 1);
+    [0, 3].iter().for_each(|peer| scene.ahead(*peer, 3000, 2980));
+    scene.skip();
+    scene.certified(2, 3000, chain);
+    scene.supply(2, digests(&batches));
+    let (mut pause, mut time, mut prefix) = (350, 0, 0);
+    for answer in batches.chunks(64) {
+        scene.pass(pause);
+        time += pause;
+        if scene.has_come(&format!("to 0: snapshot above {prefix}?")) {
+            return Some(time);
+        }
+        scene.supply_batches(2, answer);
+        for batch in answer {
+            prefix = batch.instance.0;
+            scene.executed(prefix, &[]);
+        }
+        pause = (pause + pause * percent / 100).min(2_000);
+    }
+    None
+}
+
+#[test]
+fn full_answers_that_come_later_and_later_are_too_slow_as_well() {
+    assert_eq!(left_after(0), None, "47 of them in 17 s");
+    let left = left_after(20);
+    assert!(left.is_some_and(|millis| millis < 30_000), "{left:?}");
+}
+
 #[test]
 fn the_only_donor_that_is_left_may_have_a_slow_line() {
     for millis in [100, 1_100, 4_000, 9_000] {
