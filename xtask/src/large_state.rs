@@ -142,10 +142,12 @@ fn under_load<T>(
     act: impl FnOnce(&mut Subject) -> Result<T>,
 ) -> Result<(T, f64)> {
     let (directory, binary) = (subject.replicas.directory().to_owned(), subject.binary.clone());
+    let before = subject.figure(0, "sessions")?;
     let load = thread::spawn(move || load(&binary, &directory, CLIENTS, seconds, rate));
-    // The load's sessions are open by then.
-    thread::sleep(Duration::from_secs(1));
-    let outcome = act(subject);
+    let open = before + CLIENTS.parse::<u64>()?;
+    let is_open = || Ok(load.is_finished() || subject.figure(0, "sessions")? >= open);
+    // If it does not come to that, the load says why.
+    let outcome = wait_until(LIMIT, is_open).and_then(|()| act(subject));
     let reached = load.join().map_err(|_| anyhow::anyhow!("the load panicked"))?;
     Ok((outcome?, reached?))
 }

@@ -4,6 +4,7 @@ use super::{Replica, report};
 use crate::action::{Action, Reason};
 use crate::checkpoint::has_quorum;
 use crate::ids::{Digest, InstanceId, ReplicaId};
+use crate::limits::RANGE_BYTES_MAX;
 use crate::manifest::ManifestHead;
 use crate::message::{CheckpointCertificate, Supply, Wanted};
 use crate::record::RecordedBatch;
@@ -107,7 +108,7 @@ impl Replica {
         let asked = self.transfer.donors.open().find(|wanted| rootless(wanted) == of).copied();
         let asked = asked.filter(|asked| is_good || self.transfer.donors.is_asked(from, asked));
         if let Some(asked) = &asked {
-            self.transfer.donors.close(asked, from, now);
+            self.transfer.donors.close(asked, from, now, 1);
         }
         match brought {
             Some(Ok(Brought::Step(step))) => {
@@ -138,7 +139,7 @@ impl Replica {
             return Answer::Old;
         }
         let wanted = self.digests_wanted(&gap);
-        self.transfer.donors.close(&wanted, from, now);
+        self.transfer.donors.close(&wanted, from, now, 1);
         if !leads(&gap.base, &digests, &gap.chain) {
             return Answer::Lie;
         }
@@ -171,13 +172,17 @@ impl Replica {
             | Wanted::Page { .. }
             | Wanted::Chunk { .. } => None,
         });
+        let given = batches.len() as u64;
+        let bytes = batches.iter().map(RecordedBatch::bytes).fold(0, usize::saturating_add);
         let answer = match fetch.put(batches) {
             Ok(true) => Answer::News,
             Ok(false) => Answer::Old,
             Err(_) => Answer::Lie,
         };
         if let Some((wanted, last)) = asked {
-            self.transfer.donors.close(&wanted, from, now);
+            let all = last.0.saturating_sub(first.0).saturating_add(1);
+            let parts = if bytes < RANGE_BYTES_MAX { all.checked_div(given).unwrap_or(all) } else { 1 };
+            self.transfer.donors.close(&wanted, from, now, parts.max(1));
             // A donor sends as many as fit into one answer.
             fetch.give_back(first, last);
         }

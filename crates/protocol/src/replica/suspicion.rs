@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 impl Replica {
     pub(super) fn on_disconnected(&mut self, now: Timestamp, peer: ReplicaId) {
         self.links.set_connected(peer, false);
-        self.transfer.donors.leave(peer);
+        self.transfer.donors.leave(peer, now);
         if peer == self.leader() {
             self.change.leader_lost.get_or_insert(now);
         }

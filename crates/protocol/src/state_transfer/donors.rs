@@ -44,6 +44,8 @@ struct Donor {
     is_banned: bool,
     /// Until then it is not asked.
     rests_until: Timestamp,
+    /// Until then what else is late counts no more: what it was asked at once is late at once.
+    late_until: Timestamp,
 }
 
 /// A question that is open.
@@ -140,13 +142,15 @@ impl Donors {
         true
     }
 
-    /// Closes a question whose answer has come from `from`.
-    pub(crate) fn close(&mut self, wanted: &Wanted, from: ReplicaId, now: Timestamp) {
+    /// Closes a question whose answer has come from `from`; it takes `parts` of those to answer all of it.
+    pub(crate) fn close(&mut self, wanted: &Wanted, from: ReplicaId, now: Timestamp, parts: u64) {
         let Some(asked) = self.open.remove(wanted) else { return };
         let Some(donor) = self.donors.get_mut(&asked.donor) else { return };
         donor.questions = donor.questions.saturating_sub(1);
         if asked.donor == from {
-            let took = now.since(asked.at);
+            // Whoever gives little at a time is not quick.
+            let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+            let took = now.since(asked.at).saturating_mul(parts).min(PATIENCE_MAX);
             let mean = donor.pace.saturating_mul(3).saturating_add(took);
             donor.pace = mean.checked_div(4).unwrap_or(took);
         }
@@ -154,13 +158,15 @@ impl Donors {
 
     /// `from` does not have what it was asked for: others are asked first for a while.
     pub(crate) fn lacks(&mut self, wanted: &Wanted, from: ReplicaId, now: Timestamp) {
-        self.decline(wanted, from);
-        self.donors.entry(from).or_default().rests_until = now.plus(REST);
+        if self.is_asked(from, wanted) {
+            self.take_back(wanted);
+            self.donors.entry(from).or_default().rests_until = now.plus(REST);
+        }
     }
 
     /// `from` does not have a part that it was asked for.
     pub(crate) fn decline(&mut self, wanted: &Wanted, from: ReplicaId) {
-        if self.open.get(wanted).is_some_and(|asked| asked.donor == from) {
+        if self.is_asked(from, wanted) {
             self.take_back(wanted);
         }
     }
@@ -171,9 +177,11 @@ impl Donors {
         self.forget(from);
     }
 
-    /// Takes back what is open at a donor that is gone.
-    pub(crate) fn leave(&mut self, from: ReplicaId) {
-        self.forget(from);
+    /// Takes back what is open at a donor that is gone: it did not answer in time.
+    pub(crate) fn leave(&mut self, from: ReplicaId, now: Timestamp) {
+        if self.forget(from) {
+            self.note_late(from, now);
+        }
         if let Some(donor) = self.donors.get_mut(&from) {
             donor.expected = 0;
         }
@@ -197,8 +205,8 @@ impl Donors {
     }
 
     fn note_late(&mut self, id: ReplicaId, now: Timestamp) {
-        // What it was asked at once is late at once.
-        if let Some(donor) = self.donors.get_mut(&id).filter(|donor| donor.rests_until <= now) {
+        if let Some(donor) = self.donors.get_mut(&id).filter(|donor| donor.late_until <= now) {
+            donor.late_until = now.plus(REST);
             donor.pace = donor.pace.max(PATIENCE_MIN).saturating_mul(2).min(PATIENCE_MAX);
             donor.rests_until = now.plus(REST);
         }
@@ -227,10 +235,12 @@ impl Donors {
         self.donors.values().filter(|donor| !donor.is_banned).count()
     }
 
-    fn forget(&mut self, id: ReplicaId) {
+    /// Takes back what is open at `id`; whether anything was.
+    fn forget(&mut self, id: ReplicaId) -> bool {
         let open = self.open.iter().filter(|(_, asked)| asked.donor == id);
         let open: Vec<Wanted> = open.map(|(wanted, _)| *wanted).collect();
         open.iter().for_each(|wanted| self.take_back(wanted));
+        !open.is_empty()
     }
 
     fn take_back(&mut self, wanted: &Wanted) {
@@ -264,7 +274,7 @@ mod tests {
         let mut donors = Donors::default();
         for (id, millis) in [(0, 90), (1, 10), (2, 50)] {
             donors.asked(wanted(id), ReplicaId(u16::try_from(id).unwrap()), at(0));
-            donors.close(&wanted(id), ReplicaId(u16::try_from(id).unwrap()), at(millis));
+            donors.close(&wanted(id), ReplicaId(u16::try_from(id).unwrap()), at(millis), 1);
         }
         let mut shares = [0; 3];
         for number in 10.. {
@@ -301,7 +311,7 @@ mod tests {
     fn who_has_nothing_to_do_takes_over_what_another_lets_lie() {
         let mut donors = Donors::default();
         donors.asked(wanted(9), ReplicaId(1), at(0));
-        donors.close(&wanted(9), ReplicaId(1), at(100));
+        donors.close(&wanted(9), ReplicaId(1), at(100), 1);
         donors.asked(wanted(1), ReplicaId(0), at(100));
         donors.asked(wanted(2), ReplicaId(0), at(100));
         assert!(!donors.take_over(ReplicaId(1), at(299)), "not for long");
@@ -321,6 +331,21 @@ mod tests {
         assert!(donors.is_asked(ReplicaId(1), &wanted(1)) && donors.take_returned().is_empty());
         assert_eq!(donors.pick(at(0), std::iter::once(ReplicaId(0))), Some(ReplicaId(0)));
         assert_eq!(donors.donors[&ReplicaId(0)].questions, 0);
+    }
+
+    #[test]
+    fn whoever_gives_little_or_leaves_with_a_question_is_slow() {
+        let mut donors = Donors::default();
+        let first = |donors: &Donors, now| donors.pick(at(now), ids());
+        for id in 0..3 {
+            donors.asked(wanted(id), ReplicaId(u16::try_from(id).unwrap()), at(0));
+        }
+        donors.close(&wanted(0), ReplicaId(0), at(10), 64);
+        donors.leave(ReplicaId(1), at(10));
+        donors.close(&wanted(2), ReplicaId(2), at(100), 1);
+        assert_eq!(first(&donors, 2000), Some(ReplicaId(2)));
+        donors.lacks(&wanted(7), ReplicaId(2), at(2000));
+        assert_eq!(first(&donors, 2000), Some(ReplicaId(2)), "it was not asked for that");
     }
 
     #[test]
