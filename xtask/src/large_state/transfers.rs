@@ -35,6 +35,10 @@ const BUSY: Duration = Duration::from_secs(60);
 const BUSY_AFTER: Duration = Duration::from_secs(30);
 /// By then who was restarted takes part.
 const RESTART_LIMIT: Duration = Duration::from_secs(10);
+/// About what a cycle takes, and how long one load lasts at most that accompanies several: each opens sessions, of which a
+/// client may have 1,024 within an hour.
+const CYCLE: Duration = Duration::from_secs(8);
+const LOAD_MAX: Duration = Duration::from_secs(400);
 /// What is left of it all with `--quick`: a join and so many cycles.
 const CYCLES_QUICK: u64 = 3;
 
@@ -207,10 +211,12 @@ fn sleep(subject: &mut Subject, rate: f64) -> Result<()> {
 fn wipe_and_join(subject: &mut Subject, rate: f64, cycles: u64, random: &mut Random) -> Result<()> {
     let mut times = Vec::new();
     while (times.len() as u64) < cycles {
-        let (time, _) = under_load(subject, 20, Some(rate), |subject| {
+        let left = cycles.saturating_sub(times.len() as u64);
+        let load = CYCLE.saturating_mul(u32::try_from(left)?).min(LOAD_MAX);
+        let (time, _) = under_load(subject, (load + CYCLE).as_secs(), Some(rate), |subject| {
             let begun = Instant::now();
             let mut longest = Duration::ZERO;
-            while begun.elapsed() < Duration::from_secs(12) && (times.len() as u64) < cycles {
+            while begun.elapsed() < load && (times.len() as u64) < cycles {
                 let time = wiped(subject, random.place(REPLICAS))?;
                 longest = longest.max(time);
                 times.push(time);
