@@ -60,9 +60,10 @@ const USAGE: &str = "usage: cargo xtask <recipe>
                 what the work since a commit costs when nothing fails, both measured in turn; wants a quiet machine
   recovery [--mib N] [--records N]
                 a replica that comes back from a large snapshot (1024 MiB) and a long log (100,000 records)
-  transfers [--quick | --mib N --cycles N] [--seed S]
-                replicas that slept, were restarted or lost everything, under load, with a large state (1024 MiB);
-                then as many that lose everything again (50); donors that lie
+  transfers [--quick | --mib N --cycles N --cycles-mib N] [--seed S]
+                replicas that slept, were restarted or lost everything, under load, with a large state (1024 MiB; 0:
+                none of that), and donors that lie; then as many (50) that lose everything, one after the other, in a
+                cluster of their own (256 MiB)
   in-a-file [--mib N]
                 a replica that lost everything, whose service keeps a state (4096 MiB) in a file: what memory it takes
                 to get it back

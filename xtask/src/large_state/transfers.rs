@@ -47,14 +47,28 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     if arguments == ["--quick"] {
         return run_quick(repository);
     }
-    check_flags(arguments, &["--mib", "--cycles", "--seed"])?;
+    check_flags(arguments, &["--mib", "--cycles", "--cycles-mib", "--seed"])?;
     let size = number(arguments, "--mib", 1024)?;
     let cycles = number(arguments, "--cycles", 50)?;
     let seed = number(arguments, "--seed", u64::from(std::process::id()))?;
     println!("transfers: seed {seed}");
     let binary = Binary::release(repository)?;
+    if size > 0 {
+        measure(repository, &binary, size)?;
+    }
+    let scratch = Scratch::new("cycles")?;
+    let mut subject = Subject::start(&binary, scratch.path(), &[], number(arguments, "--cycles-mib", 256)?)?;
+    let rate = subject.load(CLIENTS, 5)? * RATE;
+    wipe_and_join(&mut subject, rate, cycles, &mut Random::new(seed))?;
+    drop(subject);
+    scratch.discard();
+    Ok(())
+}
+
+/// What a large state, and a replica that was away, cost.
+fn measure(repository: &Repository, binary: &Binary, size: u64) -> Result<()> {
     let scratch = Scratch::new("transfers")?;
-    let mut subject = Subject::start(&binary, scratch.path(), &[], size.min(SMALL))?;
+    let mut subject = Subject::start(binary, scratch.path(), &[], size.min(SMALL))?;
     let capacity = subject.load(CLIENTS, 5)?;
     let rate = capacity * RATE;
     println!("transfers: {capacity:.0} operations a second; the load is {rate:.0}");
@@ -67,7 +81,6 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     for lie in LIES {
         join_among_liars(&mut subject, (&adverse, lie), size, rate, honest)?;
     }
-    wipe_and_join(&mut subject, rate, cycles, &mut Random::new(seed))?;
     drop(subject);
     scratch.discard();
     Ok(())

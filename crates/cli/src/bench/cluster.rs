@@ -251,7 +251,8 @@ fn failure_of(error: &MeasureError) -> Failure {
         MeasureError::Opening { .. } => Failure::new(
             ErrorCode::NoQuorum,
             error.to_string(),
-            "check that the replicas run (`regency status`), and that the sessions of earlier runs leave room: see client_sessions_max and session_idle in cluster.toml",
+            "check that the replicas run (`regency status`), and that the sessions of earlier runs leave room \
+             (client_sessions_max and session_idle in cluster.toml)",
         ),
         MeasureError::Failing(_) => {
             Failure::new(ErrorCode::Refused, error.to_string(), "see the replicas' logs")
