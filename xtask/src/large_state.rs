@@ -32,6 +32,8 @@ const TAKEN_OVER: &str = "the service has the state of the other replicas";
 
 /// Clients of the load beside a transfer, and the part of what the cluster can do that it is.
 const CLIENTS: &str = "100";
+/// Each load opens sessions of its own, all of one client, and they stay for an hour.
+const MANY_SESSIONS: &str = "client_sessions_max=4096";
 const RATE: f64 = 0.3;
 
 /// A cluster and the way to use it.
@@ -43,7 +45,8 @@ struct Subject {
 impl Subject {
     /// A cluster that serves, with `mib` MiB of values.
     fn start(binary: &Binary, scratch: &Path, settings: &[&str], mib: u64) -> Result<Self> {
-        let replicas = Replicas::start(binary, scratch, &setup("kv", settings))?;
+        let settings = [settings, &[MANY_SESSIONS]].concat();
+        let replicas = Replicas::start(binary, scratch, &setup("kv", &settings))?;
         Self::filled(binary.clone(), replicas, mib)
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     // Removed after the processes in them have ended.
     let machines = Namespaces::new(REPLICAS)?;
     let mut subject = {
-        let setup = super::setup("kv", &["checkpoint_interval=2000"]);
+        let setup = super::setup("kv", &["checkpoint_interval=2000", super::MANY_SESSIONS]);
         let replicas = Replicas::start_on(&binary, scratch.path(), &setup, &machines)?;
         Subject::filled(binary.inside(&machines.hub()), replicas, size)?
     };

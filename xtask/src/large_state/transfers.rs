@@ -35,9 +35,8 @@ const BUSY: Duration = Duration::from_secs(60);
 const BUSY_AFTER: Duration = Duration::from_secs(30);
 /// By then who was restarted takes part.
 const RESTART_LIMIT: Duration = Duration::from_secs(10);
-/// About what a cycle takes, and how long one load lasts at most that accompanies several: each opens sessions, of which a
-/// client may have 1,024 within an hour.
-const CYCLE: Duration = Duration::from_secs(8);
+/// About what a cycle takes, and how long one load lasts at most that accompanies several.
+const CYCLE: Duration = Duration::from_secs(4);
 const LOAD_MAX: Duration = Duration::from_secs(400);
 /// What is left of it all with `--quick`: a join and so many cycles.
 const CYCLES_QUICK: u64 = 3;
