@@ -15,12 +15,7 @@ pub(crate) struct Bars {
 impl Bars {
     /// None yet.
     pub(crate) fn new() -> Self {
-        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self {
-            screen: MultiProgress::new(),
-            is_seen: io::stderr().is_terminal() && !is_dumb,
-            bars: BTreeMap::new(),
-        }
+        Self { screen: MultiProgress::new(), is_seen: can_draw(&io::stderr()), bars: BTreeMap::new() }
     }
 
     /// Whether stderr is a terminal on which one can draw.
@@ -28,8 +23,8 @@ impl Bars {
         self.is_seen
     }
 
-    /// Draws these, by replica, in place of what was there.
-    pub(crate) fn show(&mut self, bars: impl Iterator<Item = (u16, String)>) {
+    /// Draws these, by replica, in place of what was there; whether there is anything to see.
+    pub(crate) fn show(&mut self, bars: impl Iterator<Item = (u16, String)>) -> bool {
         let shown: BTreeMap<u16, String> = bars.filter(|_| self.is_seen).collect();
         self.bars.retain(|id, bar| {
             let stays = shown.contains_key(id);
@@ -48,6 +43,7 @@ impl Bars {
             bar.set_message(format!("replica {id} {text}"));
             bar.tick();
         }
+        !self.bars.is_empty()
     }
 
     /// What writes lines to stderr above the bars.
@@ -74,6 +70,11 @@ impl Write for Above {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// Whether this is a terminal on which one can draw.
+pub(crate) fn can_draw(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// The message alone.

@@ -230,8 +230,7 @@ fn wait_until_ready(
             Event::Nothing => {
                 let status = Status::ask(cluster);
                 let lacks = status.lacks().collect::<Vec<_>>().join("; ");
-                bars.show(status.bars());
-                let is_shown = bars.is_seen() && status.bars().next().is_some();
+                let is_shown = bars.show(status.bars());
                 if !is_shown && !lacks.is_empty() && lacks != told {
                     eprintln!("{lacks}");
                 }

@@ -95,8 +95,8 @@ fn show(handle: &ReplicaHandle, bars: &mut Bars) {
         return;
     }
     let transfer = handle.status(LOOK_PERIOD).ok().and_then(|status| status.transfer);
-    let bar = transfer.and_then(|transfer| Some((handle.id().0, format!("{} {transfer}", transfer.bar()?))));
-    bars.show(bar.into_iter());
+    let bar = transfer.and_then(|transfer| transfer.line_with_bar());
+    bars.show(bar.map(|bar| (handle.id().0, bar)).into_iter());
 }
 
 /// The service of this name.

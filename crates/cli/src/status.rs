@@ -180,7 +180,7 @@ impl Status {
     /// The transfers that are under way, each with a bar: replica by replica.
     pub(crate) fn bars(&self) -> impl Iterator<Item = (u16, String)> {
         let under_way = self.replicas.iter().filter_map(|row| Some((row.id, row.transfer()?)));
-        under_way.filter_map(|(id, transfer)| Some((id, format!("{} {transfer}", transfer.bar()?))))
+        under_way.filter_map(|(id, transfer)| Some((id, transfer.line_with_bar()?)))
     }
 }
 

@@ -19,6 +19,8 @@ const LIES: [&str; 2] = ["false-chunks", "withhold-chunks"];
 const LIES_COST_MAX: f64 = 1.5;
 /// What clients keep of the load.
 const KEPT_MIN: f64 = 0.7;
+/// Seconds over which it is measured what the cluster can do.
+const CAPACITY: u64 = 5;
 /// So long no checkpoint has become stable: no snapshot is being written any more.
 const REST: Duration = Duration::from_secs(20);
 /// MiB of the state beside which a replica sleeps: what it misses counts, not what it has.
@@ -55,9 +57,14 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
     if size > 0 {
         measure(repository, &binary, size)?;
     }
+    wiped_in_turn(&binary, &[], number(arguments, "--cycles-mib", 256)?, cycles, seed)
+}
+
+/// In a cluster of their own replicas are wiped and join again.
+fn wiped_in_turn(binary: &Binary, settings: &[&str], size: u64, cycles: u64, seed: u64) -> Result<()> {
     let scratch = Scratch::new("cycles")?;
-    let mut subject = Subject::start(&binary, scratch.path(), &[], number(arguments, "--cycles-mib", 256)?)?;
-    let rate = subject.load(CLIENTS, 5)? * RATE;
+    let mut subject = Subject::start(binary, scratch.path(), settings, size)?;
+    let rate = subject.load(CLIENTS, CAPACITY)? * RATE;
     wipe_and_join(&mut subject, rate, cycles, &mut Random::new(seed))?;
     drop(subject);
     scratch.discard();
@@ -68,7 +75,7 @@ pub(crate) fn run(repository: &Repository, arguments: &[&str]) -> Result<()> {
 fn measure(repository: &Repository, binary: &Binary, size: u64) -> Result<()> {
     let scratch = Scratch::new("transfers")?;
     let mut subject = Subject::start(binary, scratch.path(), &[], size.min(SMALL))?;
-    let capacity = subject.load(CLIENTS, 5)?;
+    let capacity = subject.load(CLIENTS, CAPACITY)?;
     let rate = capacity * RATE;
     println!("transfers: {capacity:.0} operations a second; the load is {rate:.0}");
     sleep(&mut subject, rate)?;
@@ -88,13 +95,7 @@ fn measure(repository: &Repository, binary: &Binary, size: u64) -> Result<()> {
 /// What a check before a commit has time for.
 fn run_quick(repository: &Repository) -> Result<()> {
     let binary = Binary::release(repository)?;
-    let scratch = Scratch::new("transfers")?;
-    let mut subject = Subject::start(&binary, scratch.path(), &["checkpoint_interval=2000"], SMALL)?;
-    let rate = subject.load(CLIENTS, 2)? * RATE;
-    wipe_and_join(&mut subject, rate, CYCLES_QUICK, &mut Random::new(1))?;
-    drop(subject);
-    scratch.discard();
-    Ok(())
+    wiped_in_turn(&binary, &["checkpoint_interval=2000"], SMALL, CYCLES_QUICK, 1)
 }
 
 /// Waits until the snapshots are written that the filling has brought about: they take turns, and a replica that joins

@@ -1,10 +1,11 @@
 //! The live table of `regency cluster`: redrawn in place on a terminal, with the latest news above it.
 
 use std::collections::VecDeque;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use regency::config::Cluster;
 
+use crate::bars::can_draw;
 use crate::failure::{self, Failure};
 use crate::status::Status;
 
@@ -20,7 +21,7 @@ pub(super) struct Live {
 impl Live {
     /// Whether stdout is a terminal on which one can draw.
     pub(super) fn is_possible() -> bool {
-        std::io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+        can_draw(&std::io::stdout())
     }
 
     /// Draws nothing yet; `next` will stand below the table.

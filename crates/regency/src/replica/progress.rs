@@ -50,6 +50,12 @@ impl TransferReport {
         let signs = (0..BAR_WIDTH).map(|place| if place < full { '█' } else { '░' });
         Some(signs.collect())
     }
+
+    /// The bar and what is to be told beside it; nothing while there is no bar.
+    #[must_use]
+    pub fn line_with_bar(&self) -> Option<String> {
+        Some(format!("{} {self}", self.bar()?))
+    }
 }
 
 impl fmt::Display for TransferReport {

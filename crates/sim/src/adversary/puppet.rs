@@ -1,7 +1,6 @@
 //! A core that the adversary runs for one of its own: honest by itself, at the end of strings.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use regency_protocol::action::Action;
 use regency_protocol::event::Event;
@@ -33,7 +32,7 @@ impl Puppet {
         Self {
             id,
             view: plan.view.id(),
-            core: node::core(plan, id, Arc::new(slow_donor::settings(plan))),
+            core: node::core(plan, id, slow_donor::settings(plan)),
             service: Lists::default(),
             clock_offset: plan.clock_offsets.get(&id).copied().unwrap_or_default() + ahead,
             friends: friends.into_iter().filter(|friend| *friend != id).collect(),

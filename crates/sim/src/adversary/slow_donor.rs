@@ -1,6 +1,7 @@
 //! A donor that gives nothing false: as little at a time, and as late, as is just no reason to leave it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use regency_protocol::ids::ReplicaId;
 use regency_protocol::limits::Settings;
@@ -62,10 +63,10 @@ impl Pace {
 }
 
 /// The settings of an owned replica: what others cut it keeps, if it means to be the only one that has it.
-pub(super) fn settings(plan: &Plan) -> Settings {
-    let mut settings = Settings::clone(&plan.settings);
+pub(super) fn settings(plan: &Plan) -> Arc<Settings> {
+    let mut settings = Arc::clone(&plan.settings);
     if plan.vices.contains(&Vice::SlowDonor) {
-        settings.retained_instances = u64::MAX;
+        Arc::make_mut(&mut settings).retained_instances = u64::MAX;
     }
     settings
 }
